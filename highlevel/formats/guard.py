@@ -1,0 +1,139 @@
+"""What every reader shares: one error for all damage, and memory that is granted before it is allocated."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from highlevel.errors import FormatError
+
+# Reading a file may always take this much memory on top of what the file holds.
+SLACK_BYTES = 64 << 20
+# A compressed file may grow by this factor; deflate itself could reach 1030.
+MAX_RATIO = 100
+# NumPy 1.26 has arrays of at most 32 axes.
+MAX_AXES = 32
+
+# Large reads go in pieces of this size.
+CHUNK_BYTES = 1 << 20
+# All that parsers are known to raise on damaged input. Broad, because a parser meets every kind of nonsense.
+_DAMAGE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@contextlib.contextmanager
+def reading(path: str | os.PathLike[str], kind: str) -> Iterator[BinaryIO]:
+    """The file, open for reading; whatever a parser trips over inside the block becomes a `FormatError` naming it.
+
+    Errors of the system (no such file, no permission, a failing disk) stay what they are.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            yield file
+        except FormatError as error:
+            error.summary = f"{os.fspath(path)}: {error.summary}"
+            raise
+        except _DAMAGE as error:
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise
+            raise FormatError(
+                f"{os.fspath(path)}: not a readable {kind}",
+                got=short(f"{type(error).__name__}: {error}"),
+                expected=f"an undamaged {kind}",
+                hint="the file is damaged, incomplete or of another kind; fetch or save it again",
+            ) from error
+
+
+class Budget:
+    """Memory that reading one file may still take. Asked before every allocation whose size the file dictates."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.total_bytes = size_bytes
+        self.left_bytes = size_bytes
+
+    def take(self, size_bytes: int, what: str) -> None:
+        if size_bytes > self.left_bytes:
+            raise FormatError(
+                f"{short(what)} claims more memory than the file accounts for",
+                got=f"{size_bytes:,} bytes",
+                expected=f"at most {self.left_bytes:,} bytes (of {self.total_bytes:,} for the whole file)",
+                hint="the file is damaged, or made to exhaust memory",
+            )
+        self.left_bytes -= size_bytes
+
+
+def size_of(file: BinaryIO) -> int:
+    """The length of an open file; the position stays."""
+    position = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(position)
+    return size
+
+
+def check_shape(shape: Any, what: str) -> tuple[int, ...]:
+    """A shape that came from a file: a short sequence of non-negative integers."""
+    valid = isinstance(shape, Sequence) and not isinstance(shape, (str, bytes)) and len(shape) <= MAX_AXES
+    if not valid or any(type(size) is not int or size < 0 for size in shape):
+        raise FormatError(
+            f"{short(what)} has an impossible shape",
+            got=short(repr(shape)),
+            expected=f"at most {MAX_AXES} sizes, none negative",
+        )
+    return tuple(shape)
+
+
+def bytes_of(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    """Bytes of an array, in exact integers (NumPy's would wrap around)."""
+    return math.prod(shape) * dtype.itemsize
+
+
+def as_bytes(array: np.ndarray) -> memoryview:
+    """The memory of a contiguous array as plain bytes, whatever its type."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def fill(file: Any, array: np.ndarray, what: str) -> None:
+    """Reads a contiguous array's bytes from the file, in pieces: a zip member copies each piece once more."""
+    view, done = as_bytes(array), 0
+    while done < len(view):
+        count = file.readinto(view[done : done + CHUNK_BYTES])
+        if not count:
+            raise FormatError(
+                f"{short(what)} is cut short", got=f"{done:,} bytes", expected=f"{len(view):,} bytes"
+            )
+        done += count
+
+
+def check_bool(array: np.ndarray, what: str) -> None:
+    """Truth values are the bytes 0 and 1: any other would make NumPy compute nonsense."""
+    if array.dtype == np.bool_ and array.size and int(array.view(np.uint8).max()) > 1:
+        raise FormatError(f"{short(what)} holds bytes that are no truth values", expected="0 or 1")
+
+
+def short(text: object, limit: int = 160) -> str:
+    """Text from a file, made fit for one line of an error message."""
+    line = " ".join(str(text).split())
+    line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
+    return line if len(line) <= limit else line[: limit - 1] + "…"
