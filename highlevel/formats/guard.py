@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import math
 import os
 import struct
@@ -130,6 +131,29 @@ def check_bool(array: np.ndarray, what: str) -> None:
     """Truth values are the bytes 0 and 1: any other would make NumPy compute nonsense."""
     if array.dtype == np.bool_ and array.size and int(array.view(np.uint8).max()) > 1:
         raise FormatError(f"{short(what)} holds bytes that are no truth values", expected="0 or 1")
+
+
+def parse_json(text: bytes, what: str, file_bytes: int) -> dict[str, Any]:
+    """A JSON object in UTF-8. Keys must not repeat: programs disagree about which of two counts.
+
+    Parsed JSON takes up to sixteen times the memory of its text, so the text may be 4 MiB and 1/16 of the file.
+    """
+    limit = SLACK_BYTES // 16 + file_bytes // 16
+    if len(text) > limit:
+        raise FormatError(
+            f"{short(what)} is beyond reason", got=f"{len(text):,} bytes", expected=f"at most {limit:,} bytes"
+        )
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values = dict(pairs)
+        if len(values) != len(pairs):
+            raise FormatError(f"{short(what)} holds a key twice", got=short(repr([key for key, _ in pairs])))
+        return values
+
+    value = json.loads(text.decode(), object_pairs_hook=unique)
+    if not isinstance(value, dict):
+        raise FormatError(f"{short(what)} is no JSON object", got=type(value).__name__)
+    return value
 
 
 def short(text: object, limit: int = 160) -> str:

@@ -436,7 +436,7 @@ def _persistent_id(m: _Machine) -> None:
 # NumPy values inside pickles: a dtype, a scalar, an array. What NumPy needs is checked here, then NumPy's own
 # `__setstate__` is used, because an array may be referred to before its content is known.
 
-_NUMPY_TYPES = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 c8 c16".split())
+_NUMPY_TYPES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"])
 
 
 def _numpy_dtype(name: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
