@@ -1,0 +1,2 @@
+"""Public names."""
+from highlevel import backends as backends

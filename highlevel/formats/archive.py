@@ -50,10 +50,14 @@ class Archive:
         return self._member(name).file_size
 
     def read(self, name: str) -> bytes:
-        """A member's bytes; its checksum is verified."""
+        """A small member's bytes; its checksum is verified."""
+        return self.read_array(name).tobytes()
+
+    def read_array(self, name: str) -> np.ndarray:
+        """A member's bytes as an array of uint8; its checksum is verified."""
         array = np.empty(self.size(name), np.uint8)
         self.read_into(name, array)
-        return array.tobytes()
+        return array
 
     def read_stream(self, name: str) -> io.BytesIO:
         """A member held in memory once, as a file that can be read at any position; its checksum is verified."""
@@ -86,11 +90,16 @@ class Archive:
         return self._members[name]
 
 
+def check_name(name: str) -> None:
+    """Names are keys here, but the next program may take them for paths: none may lead out of a folder."""
+    parts = name.split("/")
+    if ".." in parts or name.startswith("/") or "\\" in name or ":" in parts[0] or "\0" in name:
+        raise FormatError(f"the archive's member {short(repr(name))} has a name that could leave its folder")
+
+
 def _check_member(member: zipfile.ZipInfo) -> None:
     name = short(repr(member.filename))
-    parts = member.filename.split("/")
-    if ".." in parts or member.filename.startswith("/") or "\\" in member.filename or ":" in parts[0]:
-        raise FormatError(f"the archive's member {name} has a name that could leave its folder")
+    check_name(member.filename)
     if member.flag_bits & 0x1:
         raise FormatError(f"the archive's member {name} is encrypted", expected="an archive without a password")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

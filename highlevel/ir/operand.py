@@ -1,0 +1,164 @@
+"""What `Tensor`, `Symbol` and `Variable` have in common: a spec, Python's operators, and indexing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .dtypes import DType
+from .spec import Spec
+
+
+class Operand:
+    """Something that stands for an array: concrete, symbolic, or a variable."""
+
+    __slots__ = ()
+    __array_priority__ = 100.0  # NumPy arrays on the left leave operators to us
+    __hash__ = object.__hash__
+
+    @property
+    def spec(self) -> Spec:
+        raise NotImplementedError
+
+    def read(self) -> Operand:
+        """The value to compute with: itself, except for variables."""
+        return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.spec.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.spec.shape)
+
+    @property
+    def size(self) -> int:
+        return self.spec.size
+
+    @property
+    def T(self) -> Any:
+        return operators.transpose(self)
+
+    def astype(self, dtype: Any) -> Any:
+        return operators.cast(self, dtype)
+
+    def reshape(self, *shape: Any) -> Any:
+        return operators.reshape(self, *shape)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a scalar has no length")
+        return self.shape[0]
+
+    def __add__(self, other: Any) -> Any:
+        return operators.add(self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return operators.add(other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return operators.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return operators.subtract(other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return operators.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return operators.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return operators.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return operators.divide(other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return operators.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return operators.floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return operators.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return operators.remainder(other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        return operators.power(self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return operators.power(other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return operators.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return operators.matmul(other, self)
+
+    def __neg__(self) -> Any:
+        return operators.negative(self)
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return operators.absolute(self)
+
+    def __invert__(self) -> Any:
+        return operators.invert(self)
+
+    def __and__(self, other: Any) -> Any:
+        return operators.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return operators.bitwise_and(other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return operators.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return operators.bitwise_or(other, self)
+
+    def __xor__(self, other: Any) -> Any:
+        return operators.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return operators.bitwise_xor(other, self)
+
+    def __lshift__(self, other: Any) -> Any:
+        return operators.left_shift(self, other)
+
+    def __rshift__(self, other: Any) -> Any:
+        return operators.right_shift(self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return operators.less(self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return operators.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return operators.less(other, self)
+
+    def __ge__(self, other: Any) -> Any:
+        return operators.less_equal(other, self)
+
+    def __eq__(self, other: Any) -> Any:
+        return operators.equal(self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return operators.not_equal(self, other)
+
+    def __getitem__(self, index: Any) -> Any:
+        return operators.getitem(self, index)
+
+
+# The operators are made of primitives, which are made of operands: this import has to come last.
+from . import operators  # noqa: E402

@@ -1,0 +1,1 @@
+"""Placeholder while in the making."""

@@ -1,0 +1,277 @@
+"""Tracing: running Python on symbols to obtain a graph.
+
+There is no graph mode. An operator looks at its operands only: symbols are recorded, numbers are computed at once by
+the installed executor. Just two things ask whether a trace is open: variables (reading gives a symbol; assigning becomes
+an update of the graph) and operators without operands (`iota`, `full`).
+
+A trace inside a trace makes a sub-graph (a loop body, a branch). What it uses of the enclosing traces is captured;
+what it assigns to variables is handed to the control-flow operator as state.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from highlevel.errors import BackendError, TraceError
+
+from .graph import Graph, Leaf, Node, Origin, Symbol, captures, key_of
+from .operand import Operand
+from .spec import Spec
+
+if TYPE_CHECKING:
+    from .primitive import Primitive
+    from .tensor import Tensor
+    from .variable import Variable
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+_serials = itertools.count(1)
+_is_engine_code: dict[Any, bool] = {}
+
+
+class Executable(Protocol):
+    """A compiled graph."""
+
+    def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        """Handles of the outputs for handles of the inputs; variables are updated in place."""
+
+
+class Executor(Protocol):
+    """What the language asks of the backend in use (see `highlevel.backends.protocol`)."""
+
+    name: str
+
+    def run(self, primitive: Primitive, handles: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Any]: ...
+    def compile(self, graph: Graph, options: Mapping[str, Any]) -> Executable: ...
+    def from_host(self, array: Any) -> Any: ...
+    def to_host(self, handle: Any) -> Any: ...
+
+
+class _State(threading.local):
+    """Per thread: the open traces, innermost last, and the path of the layer that is running."""
+
+    def __init__(self) -> None:
+        self.traces: list[Trace] = []
+        self.scope: tuple[str, ...] = ()
+
+
+_state = _State()
+_executor: Callable[[], Executor] | None = None
+
+
+def install_executor(current: Callable[[], Executor]) -> None:
+    """Called by `highlevel.backends`: `current()` gives the backend in use."""
+    global _executor
+    _executor = current
+
+
+def executor() -> Executor:
+    if _executor is None:
+        raise BackendError("no backend is installed", hint="import highlevel, not highlevel.ir alone")
+    return _executor()
+
+
+class Trace:
+    """What is collected while a function runs on symbols."""
+
+    def __init__(self, *, eager: bool = False, hoist: bool = False) -> None:
+        self.serial = next(_serials)
+        self.eager = eager  # every node is also computed at once, so that values can be looked at
+        self.hoist = hoist  # what does not depend on the inputs belongs to the enclosing trace (loop bodies)
+        self.reads: dict[int, tuple[Variable, Symbol]] = {}
+        self.updates: dict[int, tuple[Variable, Symbol]] = {}
+        self.settings: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        self._constants: dict[int, tuple[Tensor, Symbol]] = {}
+
+    def leaf(self, kind: str, value: Any, spec: Spec, values: tuple[Any, ...] | None = None) -> Symbol:
+        return Symbol(Node(None, (), {}, (spec,), self.serial, origin(), Leaf(kind, value), values))
+
+    def constant(self, tensor: Tensor) -> Symbol:
+        """The symbol of a number that the traced function uses; each tensor is taken up once."""
+        if id(tensor) not in self._constants:
+            values = (tensor.numpy(),) if self.eager else None
+            self._constants[id(tensor)] = tensor, self.leaf("constant", tensor, tensor.spec, values)
+        return self._constants[id(tensor)][1]
+
+    def __enter__(self) -> Trace:
+        _state.traces.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _state.traces.pop()
+
+
+def is_open() -> bool:
+    return bool(_state.traces)
+
+
+def current() -> Trace:
+    if not _state.traces:
+        raise TraceError(
+            "a symbol was used after the function that it belongs to had returned",
+            hint="return it from the traced function, or assign it to a Variable",
+        )
+    return _state.traces[-1]
+
+
+def open_traces() -> list[Trace]:
+    return _state.traces
+
+
+@contextmanager
+def scope(name: str) -> Iterator[None]:
+    """Names the layer that is running: nodes and errors carry the path."""
+    outer = _state.scope
+    _state.scope = (*outer, name)
+    try:
+        yield
+    finally:
+        _state.scope = outer
+
+
+def scope_path() -> str:
+    return "/".join(_state.scope)
+
+
+def origin() -> Origin:
+    """The layer that is running, and the nearest line of code that is not this library's."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        inside = _is_engine_code.get(code)
+        if inside is None:
+            inside = _is_engine_code[code] = code.co_filename.startswith((_PACKAGE, "<"))
+        if not inside:
+            return Origin(scope_path(), code.co_filename, frame.f_lineno)
+        frame = frame.f_back
+    return Origin(scope_path())
+
+
+def note_setting(owner: Any, name: str, value: Any) -> None:
+    """Remembers that the program being traced depends on an attribute; when it changes, the program is traced anew."""
+    for trace in _state.traces[:1]:
+        trace.settings.setdefault((id(owner), name), (owner, name, value))
+
+
+def lift(operand: Any, into: Trace) -> Symbol:
+    return operand if isinstance(operand, Symbol) else into.constant(operand)
+
+
+def record(primitive: Primitive, operands: tuple[Operand, ...], attrs: Mapping[str, Any]) -> Any:
+    """Adds a node to the innermost trace and returns its output, or the tuple of its outputs."""
+    outputs = record_many(primitive, operands, attrs)
+    return outputs if primitive.multiple else outputs[0]
+
+
+def record_many(
+    primitive: Primitive, operands: Sequence[Operand], attrs: Mapping[str, Any], at: Origin | None = None
+) -> tuple[Symbol, ...]:
+    trace = current()
+    root = _state.traces[0]
+    inputs = tuple([lift(operand, root) for operand in operands])
+    specs = primitive.specs(tuple([symbol.spec for symbol in inputs]), attrs)
+    owner = trace.serial
+    if trace.hoist and inputs:
+        owner = max(symbol.node.owner for symbol in inputs)
+    values = None
+    if root.eager and all(symbol.node.values is not None for symbol in inputs):
+        handles = [symbol.node.values[symbol.index] for symbol in inputs if symbol.node.values is not None]
+        values = tuple(executor().run(primitive, handles, attrs))
+    return Node(primitive, inputs, attrs, specs, owner, at or origin(), None, values).outputs
+
+
+def run_now(primitive: Primitive, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
+    """Computes an operator on numbers."""
+    backend = executor()
+    specs = primitive.specs(tuple([operand.spec for operand in operands]), attrs)
+    handles = backend.run(primitive, [operand.handle_on(backend) for operand in operands], attrs)
+    outputs = tuple([tensor.Tensor(h, s, backend) for h, s in zip(handles, specs, strict=True)])
+    return outputs if primitive.multiple else outputs[0]
+
+
+def trace_graph(
+    function: Callable[..., Sequence[Symbol]], specs: Sequence[Spec], *, eager_values: Sequence[Any] | None = None
+) -> tuple[Graph, Trace]:
+    """Runs `function` on one symbol per spec; returns the graph, and the trace with what it depended on."""
+    with Trace(eager=eager_values is not None) as trace:
+        inputs = []
+        for position, spec in enumerate(specs):
+            values = None if eager_values is None else (eager_values[position],)
+            inputs.append(trace.leaf("input", position, spec, values))
+        results = function(*inputs)
+        outputs = tuple(lift(result, trace) for result in results)
+    updates = tuple(
+        (variable, symbol)
+        for variable, symbol in trace.updates.values()
+        if id(variable) not in trace.reads or key_of(trace.reads[id(variable)][1]) != key_of(symbol)
+    )
+    return Graph(tuple(inputs), outputs, tuple(trace.reads.values()), updates), trace
+
+
+class SubGraph:
+    """A traced loop body, branch or composite: inputs are captured symbols, then state, then arguments.
+
+    graph:     inputs (captured…, state…, arguments…) → outputs (results…, new state…)
+    captured:  symbols of the enclosing traces, to be handed in as operands
+    state:     variables that the function assigns; their values enter and leave as operands
+    """
+
+    def __init__(self, graph: Graph, captured: Sequence[Symbol], state: Sequence[Variable]) -> None:
+        self.graph = graph
+        self.captured = tuple(captured)
+        self.state = tuple(state)
+
+
+def trace_subgraph(
+    function: Callable[..., Sequence[Any]],
+    specs: Sequence[Spec],
+    *,
+    hoist: bool = False,
+    state: Sequence[Variable] = (),
+    captured: Sequence[Symbol] | None = None,
+) -> SubGraph:
+    """Traces `function` inside the open trace.
+
+    Variables that it assigns become state: the function is traced again with their values as inputs. With `captured`, the
+    graph takes those symbols as its first inputs whether it uses them or not (so that the branches of a condition agree).
+    """
+    with Trace(hoist=hoist) as trace:
+        state_inputs = [trace.leaf("input", f"state{i}", variable.spec) for i, variable in enumerate(state)]
+        for variable, symbol in zip(state, state_inputs, strict=True):
+            trace.reads[id(variable)] = variable, symbol
+        arguments = [trace.leaf("input", f"arg{i}", spec) for i, spec in enumerate(specs)]
+        results = [lift(result, _state.traces[0]) for result in function(*arguments)]
+        assigned = [variable for variable, _ in trace.updates.values()]
+    known = {id(variable) for variable in state}
+    missing = [variable for variable in assigned if id(variable) not in known]
+    if missing:
+        return trace_subgraph(function, specs, hoist=hoist, state=[*state, *missing], captured=captured)
+    ends = [trace.updates.get(id(v), (v, s))[1] for v, s in zip(state, state_inputs, strict=True)]
+    body = [*results, *ends]
+    return close_over(body, [*state_inputs, *arguments], trace.serial, state, captured)
+
+
+def close_over(
+    results: Sequence[Symbol],
+    inputs: Sequence[Symbol],
+    owner: int,
+    state: Sequence[Variable] = (),
+    captured: Sequence[Symbol] | None = None,
+) -> SubGraph:
+    """Makes a closed graph: captured symbols become inputs of their own."""
+    from .graph import substitute
+
+    outer = list(captured) if captured is not None else captures(results, owner)
+    with Trace() as trace:
+        trace.serial = owner  # the closed graph continues the trace it was made by
+        stand_ins = [trace.leaf("input", f"captured{i}", symbol.spec) for i, symbol in enumerate(outer)]
+        closed = substitute(results, {key_of(o): s for o, s in zip(outer, stand_ins, strict=True)})
+    return SubGraph(Graph((*stand_ins, *inputs), tuple(closed)), outer, state)
+
+
+from . import tensor  # noqa: E402

@@ -1,0 +1,66 @@
+"""Nested structures of lists, tuples, named tuples and dictionaries, flattened in a fixed order (keys sorted)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from highlevel.errors import ArgumentError
+
+LEAF = "*"  # the structure of a leaf
+
+
+def flatten(tree: Any) -> tuple[list[Any], Any]:
+    """The leaves, and the structure that puts them together again; structures are hashable.
+
+    >>> flatten({"b": [1, 2], "a": 3})[0]
+    [3, 1, 2]
+    """
+    leaves: list[Any] = []
+    return leaves, _flatten(tree, leaves)
+
+
+def _flatten(tree: Any, leaves: list[Any]) -> Any:
+    if isinstance(tree, (list, tuple)):
+        return type(tree), tuple([_flatten(item, leaves) for item in tree])
+    if isinstance(tree, dict):
+        keys = sorted(tree, key=str)
+        return type(tree), tuple(keys), tuple([_flatten(tree[key], leaves) for key in keys])
+    leaves.append(tree)
+    return LEAF
+
+
+def unflatten(structure: Any, leaves: Any) -> Any:
+    """The tree of that structure with other leaves."""
+    return _unflatten(structure, iter(leaves))
+
+
+def _unflatten(structure: Any, leaves: Iterator[Any]) -> Any:
+    if structure is LEAF:
+        return next(leaves)
+    if len(structure) == 3:
+        kind, keys, children = structure
+        return kind((key, _unflatten(child, leaves)) for key, child in zip(keys, children, strict=True))
+    kind, children = structure
+    items = [_unflatten(child, leaves) for child in children]
+    return kind(*items) if hasattr(kind, "_fields") else kind(items)
+
+
+def leaves(tree: Any) -> list[Any]:
+    return flatten(tree)[0]
+
+
+def map(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
+    """The tree of `function(leaf, *other_leaves)`; all trees must have one structure.
+
+    >>> map(lambda a, b: a + b, {"x": 1, "y": (2, 3)}, {"x": 10, "y": (20, 30)})
+    {'x': 11, 'y': (22, 33)}
+    """
+    first, structure = flatten(tree)
+    columns = [first]
+    for other in others:
+        items, other_structure = flatten(other)
+        if other_structure != structure:
+            raise ArgumentError("tree.map: the structures differ", got=other_structure, expected=structure)
+        columns.append(items)
+    return unflatten(structure, [function(*row) for row in zip(*columns, strict=True)])

@@ -1,0 +1,193 @@
+"""`Variable`: a named array that programs read and update."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from highlevel.errors import DTypeError, ShapeError
+
+from . import trace
+from .graph import Symbol
+from .operand import Operand
+from .spec import Spec
+from .spec import spec as make_spec
+from .tensor import Tensor
+
+_epoch = itertools.count(1)
+_current_epoch = next(_epoch)
+
+
+def epoch() -> int:
+    """Counts the changes of all settings; programs compare it to know that nothing can have changed."""
+    return _current_epoch
+
+
+class Setting:
+    """An attribute that traced programs depend on, such as `trainable`.
+
+    A program that was traced while the attribute was read is only used again while it has the same value, so a change takes effect
+    at once, without recompiling by hand; changing it back finds the earlier program.
+    """
+
+    def __init__(self, default: Any) -> None:
+        self.default = default
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+        self.slot = f"_setting_{name}"
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        value = getattr(instance, self.slot, self.default)
+        if trace.is_open():
+            trace.note_setting(instance, self.name, value)
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        global _current_epoch
+        if getattr(instance, self.slot, self.default) != value:
+            _current_epoch = next(_epoch)
+        object.__setattr__(instance, self.slot, value)
+
+
+class Variable(Operand):
+    """State: a weight, a moving average, an optimizer's moment, a random seed.
+
+    value:        initial value (anything array-like), or a function `(shape, dtype) -> value`
+    shape, dtype: needed if `value` is a function; otherwise taken from it
+    name, path:   the variable's own name, and the names of the layers that hold it, joined by "/"
+    trainable:    whether optimizers update it; takes effect at once
+    tags:         words that select variables ("weight_decay", "moving_average", "seed" …)
+    regularizer, constraint: called on the value by training
+    """
+
+    trainable = Setting(True)
+
+    def __init__(
+        self,
+        value: Any,
+        *,
+        shape: tuple[int, ...] | None = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        name: str = "variable",
+        path: str | None = None,
+        tags: tuple[str, ...] = (),
+        regularizer: Callable[[Any], Any] | None = None,
+        constraint: Callable[[Any], Any] | None = None,
+    ) -> None:
+        if callable(value) and not isinstance(value, Operand):
+            wanted = make_spec(shape or (), dtype or "float32")
+            value = value(wanted.shape, dtype=wanted.dtype)
+        tensor = Tensor.of(value, dtype)
+        if shape is not None and tensor.shape != tuple(shape):
+            raise ShapeError(
+                f"variable {name!r}: the initial value has another shape",
+                got=tensor.spec,
+                expected=f"shape {tuple(shape)}",
+            )
+        self._spec = tensor.spec
+        self._backend = tensor._backend
+        self._handle = tensor._handle
+        self.name = name
+        self.path = path or name
+        self.tags = tags
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.trainable = trainable
+
+    @property
+    def spec(self) -> Spec:
+        return self._spec
+
+    def read(self) -> Any:
+        """The value: a tensor, or the symbol of it in the open trace."""
+        traces = trace.open_traces()
+        if not traces:
+            return Tensor(self._handle, self._spec, self._backend)
+        for level in reversed(traces):
+            if id(self) in level.updates:
+                return level.updates[id(self)][1]
+            if id(self) in level.reads:
+                return level.reads[id(self)][1]
+        root = traces[0]
+        values = (self.handle_on(trace.executor()),) if root.eager else None
+        symbol = root.leaf("variable", self, self._spec, values)
+        root.reads[id(self)] = self, symbol
+        _ = self.trainable  # a program depends on it by using the variable
+        return symbol
+
+    @property
+    def value(self) -> Any:
+        return self.read()
+
+    def assign(self, value: Any) -> Any:
+        """Sets the value (at the end of the program, if a trace is open) and returns it."""
+        value = value.read() if isinstance(value, Operand) else Tensor.of(value, self._spec.dtype)
+        if value.shape != self._spec.shape:
+            raise ShapeError(
+                f"variable {self.path!r}: cannot assign a value of another shape",
+                got=value.spec,
+                expected=str(self._spec),
+            )
+        if value.dtype is not self._spec.dtype:
+            if value.dtype.is_float and not self._spec.dtype.is_float:
+                raise DTypeError(
+                    f"variable {self.path!r}: cannot assign {value.dtype} to {self._spec.dtype}",
+                    hint="cast the value first: ops.cast(value, variable.dtype)",
+                )
+            value = value.astype(self._spec.dtype)
+        if trace.is_open():
+            level = trace.current()
+            symbol: Symbol = trace.lift(value, trace.open_traces()[0])
+            level.updates[id(self)] = self, symbol
+            return symbol
+        backend = trace.executor()
+        self.set_handle(value.handle_on(backend), backend)
+        return value
+
+    def assign_add(self, value: Any) -> Any:
+        return self.assign(self.read() + value)
+
+    def assign_sub(self, value: Any) -> Any:
+        return self.assign(self.read() - value)
+
+    def handle_on(self, backend: Any) -> Any:
+        """The backend's handle; the variable moves to the backend that uses it."""
+        if backend is not self._backend:
+            self.set_handle(backend.from_host(self._backend.to_host(self._handle)), backend)
+        return self._handle
+
+    def set_handle(self, handle: Any, backend: Any) -> None:
+        """Replaces the data; for backends, which have checked shape and type."""
+        self._handle = handle
+        self._backend = backend
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        array: np.ndarray[Any, Any] = self.read().numpy()
+        return array
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array: np.ndarray[Any, Any] = np.array(self.numpy(), dtype=dtype)
+        return array
+
+    def item(self) -> Any:
+        return self.read().item()
+
+    def __bool__(self) -> bool:
+        return bool(self.read())
+
+    def __int__(self) -> int:
+        return int(self.read())
+
+    def __float__(self) -> float:
+        return float(self.read())
+
+    def __repr__(self) -> str:
+        frozen = "" if self.trainable else ", not trainable"
+        return f"<Variable {self.path}: {self._spec}{frozen}>"
