@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def scratch(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file without a name on the disk that `path` is on; it is gone when the block ends, or the process."""
+    with tempfile.TemporaryFile(dir=Path(os.path.realpath(path)).parent) as file:
+        yield file
 
 
 def remove_stale(target: Path) -> None:

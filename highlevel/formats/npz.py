@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -69,6 +70,10 @@ def _read_array(archive: Archive, member: str) -> np.ndarray:
             expected=f"{bytes_of(shape, dtype):,} bytes",
         )
     array: np.ndarray = np.ndarray(shape, dtype, body, order="F" if columns_first else "C")
+    if dtype.kind == "U":
+        points: np.ndarray = np.ndarray(body.nbytes // 4, np.dtype("u4").newbyteorder(dtype.byteorder), body)
+        if points.size and int(points.max()) > sys.maxunicode:
+            raise FormatError(f"{short(what)} holds text that is no Unicode")
     check_bool(body.view(np.bool_) if dtype == np.bool_ else array, what)
     return array.astype(dtype.newbyteorder("="), order="K", copy=False)
 
