@@ -135,7 +135,7 @@ def _as_symbol(target: Any) -> Symbol:
         for level in reversed(trace.open_traces()):
             if id(target) in level.reads:
                 return level.reads[id(target)][1]
-        symbol: Symbol = target.read()
+        symbol: Symbol = target.master()
         return symbol
     if isinstance(target, Symbol):
         return target

@@ -25,6 +25,7 @@ from .operand import Operand
 from .spec import Spec
 
 if TYPE_CHECKING:
+    from .dtypes import DType
     from .primitive import Primitive
     from .tensor import Tensor
     from .variable import Variable
@@ -53,11 +54,12 @@ class Executor(Protocol):
 
 
 class _State(threading.local):
-    """Per thread: the open traces, innermost last, and the path of the layer that is running."""
+    """Per thread: the open traces, innermost last; the path of the layer that is running; the type variables are read in."""
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
         self.scope: tuple[str, ...] = ()
+        self.autocast: DType | None = None
 
 
 _state = _State()
@@ -132,6 +134,30 @@ def scope(name: str) -> Iterator[None]:
         yield
     finally:
         _state.scope = outer
+
+
+@contextmanager
+def suspended() -> Iterator[None]:
+    """Computes at once, whatever trace is open: for creating variables in the middle of a trace."""
+    outer, _state.traces = _state.traces, []
+    try:
+        yield
+    finally:
+        _state.traces = outer
+
+
+@contextmanager
+def autocast(dtype: DType | None) -> Iterator[None]:
+    """Floating-point variables are read as `dtype` inside (mixed precision); None reads them as they are."""
+    outer, _state.autocast = _state.autocast, dtype
+    try:
+        yield
+    finally:
+        _state.autocast = outer
+
+
+def autocast_dtype() -> DType | None:
+    return _state.autocast
 
 
 def scope_path() -> str:

@@ -64,6 +64,7 @@ class Variable(Operand):
     trainable:    whether optimizers update it; takes effect at once
     tags:         words that select variables ("weight_decay", "moving_average", "seed" …)
     regularizer, constraint: called on the value by training
+    autocast:     whether layers that compute in another floating-point type read it in that type
     """
 
     trainable = Setting(True)
@@ -80,6 +81,7 @@ class Variable(Operand):
         tags: tuple[str, ...] = (),
         regularizer: Callable[[Any], Any] | None = None,
         constraint: Callable[[Any], Any] | None = None,
+        autocast: bool = True,
     ) -> None:
         if callable(value) and not isinstance(value, Operand):
             wanted = make_spec(shape or (), dtype or "float32")
@@ -99,6 +101,7 @@ class Variable(Operand):
         self.tags = tags
         self.regularizer = regularizer
         self.constraint = constraint
+        self.autocast = autocast
         self.trainable = trainable
 
     @property
@@ -106,7 +109,14 @@ class Variable(Operand):
         return self._spec
 
     def read(self) -> Any:
-        """The value: a tensor, or the symbol of it in the open trace."""
+        """The value: a tensor, or the symbol of it in the open trace; cast where a layer computes in another type."""
+        value, wanted = self.master(), trace.autocast_dtype()
+        if wanted is None or wanted is self._spec.dtype or not self._spec.dtype.is_float or not self.autocast:
+            return value
+        return value.astype(wanted)
+
+    def master(self) -> Any:
+        """The value in the variable's own type."""
         traces = trace.open_traces()
         if not traces:
             return Tensor(self._handle, self._spec, self._backend)
@@ -124,7 +134,7 @@ class Variable(Operand):
 
     @property
     def value(self) -> Any:
-        return self.read()
+        return self.master()
 
     def assign(self, value: Any) -> Any:
         """Sets the value (at the end of the program, if a trace is open) and returns it."""
@@ -152,10 +162,10 @@ class Variable(Operand):
         return value
 
     def assign_add(self, value: Any) -> Any:
-        return self.assign(self.read() + value)
+        return self.assign(self.master() + value)
 
     def assign_sub(self, value: Any) -> Any:
-        return self.assign(self.read() - value)
+        return self.assign(self.master() - value)
 
     def handle_on(self, backend: Any) -> Any:
         """The backend's handle; the variable moves to the backend that uses it."""
@@ -169,7 +179,7 @@ class Variable(Operand):
         self._backend = backend
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        array: np.ndarray[Any, Any] = self.read().numpy()
+        array: np.ndarray[Any, Any] = self.master().numpy()
         return array
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
