@@ -1,0 +1,578 @@
+"""`Layer`: state and a function of it, built when it first sees its inputs.
+
+A layer finds its variables and sub-layers in its own attributes (also in lists, tuples and dictionaries), so there is nothing to register.
+Sub-layers that have no name of their own are called by the attribute that holds them, and a variable's path is the names on the way to it
+– the same in every process, whatever else was built before.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+
+from highlevel import constraints, dtype_policies, initializers, regularizers
+from highlevel.errors import ArgumentError, HighlevelError, ShapeError, WeightsError, did_you_mean
+from highlevel.ir import Setting, Symbol, Tensor, Variable, trace, tree
+from highlevel.ir.operand import Operand
+from highlevel.serialization import Configurable, snake_case
+
+L = TypeVar("L", bound="Layer")
+
+
+class CallContext(threading.local):
+    """What the calls of layers share while a model runs: whether it trains, and the losses that layers add."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.training: bool | None = None
+        self.losses: list[Any] | None = None
+
+
+_context = CallContext()
+
+
+@contextmanager
+def collect_losses() -> Iterator[list[Any]]:
+    """Gathers the losses that layers add (`add_loss`, activity regularizers) while a model is called."""
+    outer, _context.losses = _context.losses, []
+    try:
+        yield _context.losses
+    finally:
+        _context.losses = outer
+
+
+class Layer(Configurable, kind="layer"):
+    """Base of all layers.
+
+    A subclass writes `build(input_shape)`, which makes variables with `add_weight`, and `call(inputs)`, which computes
+    with `ops`. Arguments of `call` named `training` and `mask` are filled in. There is no `get_config` to write: the constructor's
+    arguments are captured.
+
+    name:      unique among its siblings; given by the attribute or model that holds the layer if None
+    trainable: whether optimizers update the layer's weights; takes effect at once
+    dtype:     data type or policy ("mixed_bfloat16") that it computes in
+    activity_regularizer: called on the outputs, adds to the loss
+
+    >>> import highlevel as hl
+    >>> class Scale(hl.layers.Layer):
+    ...     def build(self, input_shape):
+    ...         self.factor = self.add_weight((input_shape[-1],), initializer="ones", name="factor")
+    ...     def call(self, inputs):
+    ...         return inputs * self.factor
+    >>> Scale()(np.ones((2, 3), "float32")).shape
+    (2, 3)
+    """
+
+    trainable = Setting(True)
+    supports_masking = False
+    built = False
+    _name: str | None = None
+    _path: str | None = None
+    _policy: dtype_policies.DTypePolicy | None = None
+    _untracked = frozenset({"_config", "_build_shapes", "_weights_made"})
+
+    def __init__(
+        self,
+        *,
+        activity_regularizer: Any = None,
+        trainable: bool = True,
+        dtype: Any = None,
+        name: str | None = None,
+        input_shape: tuple[int | None, ...] | None = None,
+    ) -> None:
+        if name is not None and (not isinstance(name, str) or "/" in name or name in ("", ".", "..")):
+            raise ArgumentError(
+                f"{type(self).__name__}: a name cannot be {name!r}", expected='a string without "/", as it is a part of paths'
+            )
+        self._name = name
+        self._policy = dtype_policies.get(dtype)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.input_shape_argument = tuple(input_shape) if input_shape is not None else None
+        self.trainable = trainable
+
+    # Names and types ---------------------------------------------------------------------------------------------------
+    @property
+    def name(self) -> str:
+        return self._name or snake_case(type(self).__name__)
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def path(self) -> str:
+        """The names on the way to this layer, from the model down."""
+        return self._path or self.name
+
+    @property
+    def dtype_policy(self) -> dtype_policies.DTypePolicy:
+        return self._policy or dtype_policies.dtype_policy()
+
+    @property
+    def compute_dtype(self) -> str:
+        return self.dtype_policy.compute_dtype.name
+
+    @property
+    def variable_dtype(self) -> str:
+        return self.dtype_policy.variable_dtype.name
+
+    @property
+    def dtype(self) -> str:
+        return self.variable_dtype
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as data; always with the layer's name."""
+        config = super().get_config()
+        config["name"] = self.name
+        config["trainable"] = bool(self.trainable)
+        if self._policy is not None:
+            config["dtype"] = self._policy.name
+        return config
+
+    # Variables and sub-layers ------------------------------------------------------------------------------------------
+    def add_weight(
+        self,
+        shape: Iterable[int] | None = None,
+        initializer: Any = None,
+        dtype: Any = None,
+        trainable: bool = True,
+        autocast: bool = True,
+        regularizer: Any = None,
+        constraint: Any = None,
+        aggregation: str = "none",
+        name: str | None = None,
+        tags: tuple[str, ...] = (),
+    ) -> Variable:
+        """Makes a variable of the layer.
+
+        initializer: name, object or array; Glorot-uniform for floats and zeros for all else if None
+        regularizer: adds to the loss; constraint: applied after each update
+        """
+        sizes = tuple(int(size) for size in shape or ())
+        dtype = dtype or self.variable_dtype
+        if initializer is None:
+            initializer = "glorot_uniform" if "float" in str(dtype) else "zeros"
+        with trace.suspended():
+            variable = Variable(
+                initializers.get(initializer)(sizes, dtype=dtype),
+                shape=sizes,
+                dtype=dtype,
+                trainable=trainable,
+                name=name or "variable",
+                tags=tags,
+                regularizer=regularizers.get(regularizer),
+                constraint=constraints.get(constraint),
+                autocast=autocast,
+            )
+        self.__dict__.setdefault("_weights_made", []).append(variable)
+        variable.path = f"{self.path}/{variable.name}"
+        return variable
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a scalar to the loss of the model that is being called."""
+        if _context.losses is not None:
+            _context.losses.extend(tree.leaves(loss))
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        """(attribute, value) of each variable and sub-layer that the layer holds, each once, in order of creation."""
+        seen: set[int] = {id(self)}
+
+        def walk(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+            if isinstance(value, (Layer, Variable)) or _holds_variables(value):
+                if id(value) not in seen:
+                    seen.add(id(value))
+                    yield name, value
+            elif isinstance(value, (list, tuple)):
+                for index, item in enumerate(value):
+                    yield from walk(f"{name}_{index}", item)
+            elif isinstance(value, dict):
+                for key, item in value.items():
+                    yield from walk(f"{name}_{key}", item)
+
+        for variable in self.__dict__.get("_weights_made", ()):
+            yield from walk(variable.name, variable)
+        for name, value in self.__dict__.items():
+            if name not in self._untracked:
+                yield from walk(name, value)
+
+    @property
+    def sublayers(self) -> list[Layer]:
+        """The layers that this one holds directly."""
+        return [member for _, member in self._members() if isinstance(member, Layer)]
+
+    def walk_layers(self) -> Iterator[Layer]:
+        """This layer and all below it, each once, outer before inner."""
+        seen: set[int] = set()
+        stack: list[Layer] = [self]
+        while stack:
+            layer = stack.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                yield layer
+                stack.extend(reversed(layer.sublayers))
+
+    def _walk_variables(self, trainable: bool = True) -> Iterator[tuple[Variable, bool]]:
+        """(variable, whether it and all layers on the way to it are trainable), the layer's own variables first."""
+        active = trainable and self.trainable
+        members = list(self._members())
+        for _, member in members:
+            if isinstance(member, Variable):
+                yield member, active and member.trainable
+            elif not isinstance(member, Layer):
+                for variable in member.variables:
+                    yield variable, False
+        for _, member in members:
+            if isinstance(member, Layer):
+                yield from member._walk_variables(active)
+
+    def _all_variables(self) -> list[tuple[Variable, bool]]:
+        found: dict[int, tuple[Variable, bool]] = {}
+        for variable, trainable in self._walk_variables():
+            before = found.get(id(variable))
+            found[id(variable)] = variable, trainable or (before is not None and before[1])
+        return list(found.values())
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All state: weights, and the states of random generators."""
+        return [variable for variable, _ in self._all_variables()]
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All state but that of random generators."""
+        return [variable for variable in self.variables if "seed" not in variable.tags]
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return [variable for variable, trainable in self._all_variables() if trainable]
+
+    @property
+    def non_trainable_variables(self) -> list[Variable]:
+        return [variable for variable, trainable in self._all_variables() if not trainable]
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        return self.trainable_variables
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        return [variable for variable in self.non_trainable_variables if "seed" not in variable.tags]
+
+    def count_params(self) -> int:
+        return sum(variable.size for variable in self.weights)
+
+    def freeze(self: L) -> L:
+        """Stops training this layer and all below it; returns the layer."""
+        for layer in self.walk_layers():
+            layer.trainable = False
+        return self
+
+    def unfreeze(self: L) -> L:
+        """Trains this layer and all below it again; returns the layer."""
+        for layer in self.walk_layers():
+            layer.trainable = True
+        return self
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "trainable" and not isinstance(value, bool):
+            value = bool(value)
+        if name == "trainable" and self.__dict__.get("_config") is not None and value != self.__dict__.get("_setting_trainable", True):
+            for layer in list(self.walk_layers())[1:]:
+                layer.trainable = value
+        object.__setattr__(self, name, value)
+        if isinstance(value, (Layer, list, tuple, dict)) and name not in self._untracked:
+            self._adopt(name, value)
+
+    def _adopt(self, name: str, value: Any) -> None:
+        """Gives sub-layers without a name that of the attribute."""
+        if isinstance(value, Layer):
+            if value._name is None:
+                value._name = name.lstrip("_")
+        elif isinstance(value, (list, tuple)):
+            for index, item in enumerate(value):
+                self._adopt(f"{name}_{index}", item)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                self._adopt(f"{name}_{key}", item)
+
+    def assign_paths(self, prefix: str = "") -> None:
+        """Writes the path of every variable and sub-layer below this one."""
+        self._path = f"{prefix}{self.name}"
+        taken: set[str] = set()
+        for attribute, member in self._members():
+            if isinstance(member, Layer):
+                if member._name is None:
+                    member._name = attribute.lstrip("_")
+                if member.name in taken:
+                    member._name = _unique(member.name, taken)
+                taken.add(member.name)
+                member.assign_paths(f"{self._path}/")
+            elif isinstance(member, Variable):
+                if member.name == "variable":
+                    member.name = attribute.lstrip("_")
+                name = _unique(member.name, taken)
+                taken.add(name)
+                member.path = f"{self._path}/{name}"
+            else:
+                for variable in member.variables:
+                    variable.path = f"{self._path}/{attribute.lstrip('_')}/{variable.name}"
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, in the order of `weights`."""
+        return [variable.numpy().copy() for variable in self.weights]
+
+    def set_weights(self, weights: Iterable[Any]) -> None:
+        """Sets all weights; the number and every shape must fit."""
+        arrays, targets = [np.asarray(weight) for weight in weights], self.weights
+        if len(arrays) != len(targets):
+            raise WeightsError(
+                f"{self.name}: wrong number of weights", got=len(arrays), expected=len(targets), layer=self.path,
+                hint=None if self.built else "build the layer first, by calling it or with build(input_shape)",
+            )  # fmt: skip
+        for variable, array in zip(targets, arrays, strict=True):
+            if variable.shape != array.shape:
+                raise WeightsError(
+                    f"{self.name}: a weight of another shape", got=f"{array.shape} for {variable.path}", expected=variable.shape
+                )
+        for variable, array in zip(targets, arrays, strict=True):
+            variable.assign(array)
+
+    # Building and calling ------------------------------------------------------------------------------------------------
+    def build(self, *shapes: Any) -> None:
+        """Makes the variables, once the shape of the inputs is known. Layers without variables need none."""
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs for the inputs; written with `ops`."""
+        raise NotImplementedError(f"{type(self).__name__} has no `call`")
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        """The mask of the outputs, given those of the inputs (layers with `supports_masking`)."""
+        return previous_mask
+
+    def compute_output_shape(self, *shapes: Any) -> Any:
+        """The shape of the outputs for shapes of inputs, in which sizes may be None."""
+        from highlevel.layers import shapes as shape_rules
+
+        return shape_rules.output_shape(self, *shapes)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        for leaf in tree.leaves((args, kwargs)):
+            if hasattr(type(leaf), "__highlevel_call__"):
+                return type(leaf).__highlevel_call__(self, args, kwargs)
+        with trace.scope(self._scope_name()):
+            try:
+                return self._call_with_context(args, kwargs)
+            except HighlevelError as error:
+                named = error.within(f"{trace.scope_path()} ({type(self).__name__})")
+                if _context.depth:
+                    raise
+                raise named.with_traceback(None) from None
+
+    def _scope_name(self) -> str:
+        return self.name
+
+    def _call_with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        bound = self.bind_call(args, kwargs)
+        arguments, parameters = bound.arguments, bound.signature.parameters
+        if "training" in parameters and arguments.get("training") is None:
+            arguments["training"] = bool(_context.training)
+        for name, value in arguments.items():
+            arguments[name] = self._to_operands(value)
+        if not self.built:
+            self.build_from(bound)
+        masks = self._fill_masks(arguments, parameters)
+        outer_training = _context.training
+        _context.training = arguments.get("training", kwargs.get("training", outer_training))
+        _context.depth += 1
+        try:
+            with trace.autocast(self.dtype_policy.compute_dtype):
+                outputs = self.call(*bound.args, **bound.kwargs)
+        finally:
+            _context.training = outer_training
+            _context.depth -= 1
+        if self.activity_regularizer is not None:
+            for output in tree.leaves(outputs):
+                self.add_loss(self.activity_regularizer(output) / max(output.shape[0] if output.ndim else 1, 1))
+        self._set_masks(arguments, outputs, masks)
+        return outputs
+
+    def bind_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        """Arguments of `call` by name. `training` and `mask` are accepted whether `call` takes them or not."""
+        signature = call_signature(type(self))
+        parameters = signature.parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        known = {name: v for name, v in kwargs.items() if takes_any or name in parameters or name not in ("training", "mask")}
+        try:
+            return signature.bind(*args, **known)
+        except TypeError as error:
+            unknown = [name for name in known if name not in parameters]
+            raise ArgumentError(
+                f"{self.name}: {f'unknown argument {unknown[0]!r} in a call' if unknown else error}",
+                expected=f"call({', '.join(parameters)})",
+                hint=did_you_mean(unknown[0], parameters) if unknown else None,
+            ) from None
+
+    def _to_operands(self, value: Any) -> Any:
+        """Arrays as tensors or symbols, floating-point ones in the type that the layer computes in."""
+        compute = self.dtype_policy.compute_dtype
+
+        def convert(leaf: Any) -> Any:
+            if not isinstance(leaf, (np.ndarray, np.generic, Operand)):
+                return leaf
+            operand = leaf.read() if isinstance(leaf, Operand) else Tensor.of(leaf)
+            if operand.dtype.is_float and operand.dtype is not compute:
+                mask = operand.mask
+                operand = operand.astype(compute)
+                operand.mask = mask
+            return operand
+
+        return tree.map(convert, value)
+
+    def build_from(self, bound: inspect.BoundArguments) -> None:
+        """Builds from the shapes of a first call's arguments (also those of placeholders, with None for unknown sizes).
+
+        `build` gets the shape of the first argument, or – if it has several parameters, `query_shape`, `value_shape` – those of
+        the arguments of these names.
+        """
+        shapes = {
+            name: shapes_of(value)
+            for name, value in bound.arguments.items()
+            if any(hasattr(leaf, "shape") for leaf in tree.leaves(value))
+        }
+        self.build_with(shapes)
+
+    def build_with(self, shapes: dict[str, Any]) -> None:
+        """Builds from shapes by name of the argument of `call`."""
+        parameters = list(inspect.signature(self.build).parameters.values())
+        with trace.suspended():
+            if len(parameters) == 1 and parameters[0].kind is not inspect.Parameter.VAR_POSITIONAL:
+                self.build(next(iter(shapes.values()), None))
+            elif all(p.kind is p.VAR_POSITIONAL for p in parameters):
+                self.build(*shapes.values())
+            else:
+                names = {p.name: p.name.removesuffix("_shape") for p in parameters}
+                self.build(**{name: shapes[source] for name, source in names.items() if source in shapes})
+        self.mark_built(shapes)
+
+    def mark_built(self, shapes: Any = None) -> None:
+        """Notes that the variables exist, and gives them their paths."""
+        self.__dict__["_build_shapes"] = shapes
+        self.built = True
+        self.assign_paths(self._path.rpartition("/")[0] + "/" if self._path and "/" in self._path else "")
+
+    def _fill_masks(self, arguments: dict[str, Any], parameters: Any) -> Any:
+        """Masks that came with the inputs; hands them to `call` where it takes them."""
+        masks = mask_of(next(iter(arguments.values()), None))
+        if "mask" in parameters and arguments.get("mask") is None and masks is not None:
+            arguments["mask"] = masks
+        for name in list(arguments):
+            slot = f"{name}_mask"
+            if slot in parameters and arguments.get(slot) is None:
+                found = mask_of(arguments[name])
+                if found is not None:
+                    arguments[slot] = found
+        return arguments.get("mask", masks) if "mask" in parameters else masks
+
+    def _set_masks(self, arguments: dict[str, Any], outputs: Any, masks: Any) -> None:
+        if masks is None and not _computes_mask(type(self)):
+            return
+        inputs = next(iter(arguments.values()), None)
+        if not self.supports_masking:
+            if masks is not None and "mask" not in call_signature(type(self)).parameters:
+                warnings.warn(
+                    f"{self.name} ({type(self).__name__}) got an input with a mask but does not handle masks: "
+                    "the mask ends here",
+                    stacklevel=4,
+                )
+            return
+        leaves = tree.leaves(outputs)
+        if any(getattr(leaf, "mask", None) is not None for leaf in leaves):
+            return  # `call` has set them itself
+        new_masks = self.compute_mask(inputs, masks)
+        found = tree.leaves(new_masks) if new_masks is not None else []
+        if len(found) == len(leaves):
+            for leaf, mask in zip(leaves, found, strict=True):
+                leaf.mask = mask
+
+    def __repr__(self) -> str:
+        state = "" if self.built else ", not built"
+        return f"<{type(self).__name__} {self.name}{state}>"
+
+
+def _holds_variables(value: Any) -> bool:
+    """Whether it is a random generator or a metric: something with variables that is not a layer."""
+    return isinstance(getattr(type(value), "variables", None), property) or type(value).__name__ == "SeedGenerator"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    if name not in taken:
+        return name
+    count = 1
+    while f"{name}_{count}" in taken:
+        count += 1
+    return f"{name}_{count}"
+
+
+@functools.lru_cache(maxsize=None)
+def call_signature(cls: type[Layer]) -> inspect.Signature:
+    """The signature of a layer class's `call`, without self."""
+    signature = inspect.signature(cls.call)
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _computes_mask(cls: type) -> bool:
+    return cls.compute_mask is not Layer.compute_mask  # type: ignore[attr-defined]
+
+
+def shapes_of(value: Any) -> Any:
+    """The shape of an array, or the tree of shapes of a tree of arrays."""
+    if hasattr(value, "shape"):
+        return tuple(value.shape)
+    if isinstance(value, dict):
+        return {key: shapes_of(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [shapes_of(item) for item in value]
+    return None
+
+
+def mask_of(value: Any) -> Any:
+    """The mask that came with an array; for a list of arrays the list of masks, or None if there is none at all."""
+    if isinstance(value, (Tensor, Symbol)):
+        return value.mask
+    if isinstance(value, (list, tuple)):
+        masks = [mask_of(item) for item in value]
+        return masks if any(mask is not None for mask in masks) else None
+    return None
+
+
+def check_rank(layer: Layer, shape: Any, rank: int | tuple[int, ...], what: str, hint: str | None = None) -> None:
+    """Raises unless an input has the rank that a layer needs: `what` says what its axes are."""
+    ranks = (rank,) if isinstance(rank, int) else rank
+    if len(shape) not in ranks:
+        raise ShapeError(
+            f"{layer.name}: the input has the wrong rank",
+            got=f"shape {tuple(shape)} (rank {len(shape)})",
+            expected=f"rank {' or '.join(map(str, ranks))}: {what}",
+            hint=hint or ("add the batch axis: x[None]" if len(shape) + 1 in ranks else None),
+        )
+
+
+def check_axis(layer: Layer, shape: Any, axis: int, size: int, hint: str | None = None) -> None:
+    """Raises unless an axis of the input has the size that the layer was built for."""
+    if shape[axis] != size:
+        raise ShapeError(
+            f"{layer.name}: axis {axis} of the input has changed its size",
+            got=f"shape {tuple(shape)}",
+            expected=f"{size} on axis {axis}, as when the layer was built",
+            hint=hint,
+        )
+
+
+__all__ = ["Layer", "check_axis", "check_rank", "collect_losses", "mask_of", "shapes_of"]
