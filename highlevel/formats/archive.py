@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from highlevel.errors import FormatError, did_you_mean
-from highlevel.formats.guard import CHUNK_BYTES, MAX_RATIO, SLACK_BYTES, Budget, fill, short, size_of
+from highlevel.formats.guard import CHUNK_BYTES, MAX_RATIO, SLACK_BYTES, Budget, fill, quote, short, size_of
 
 # Bounds the table of contents (some 50,000 members), which `zipfile` reads in one piece and then expands tenfold.
 _MAX_READ_BYTES = 4 << 20
@@ -32,7 +32,7 @@ class Archive:
         for member in self._zip.infolist():
             _check_member(member)
             if member.filename in self._members:
-                raise FormatError(f"the archive holds {short(repr(member.filename))} twice")
+                raise FormatError(f"the archive holds {quote(member.filename)} twice")
             stored.take(member.compress_size, f"the archive's member {member.filename!r}")
             expanded.take(member.file_size, f"the archive's member {member.filename!r}")
             self._members[member.filename] = member
@@ -65,7 +65,7 @@ class Archive:
         with self._zip.open(self._member(name)) as source:
             shutil.copyfileobj(source, stream, CHUNK_BYTES)
         if stream.tell() != self.size(name):
-            raise FormatError(f"the archive's member {short(repr(name))} is cut short")
+            raise FormatError(f"the archive's member {quote(name)} is cut short")
         stream.seek(0)
         return stream
 
@@ -85,7 +85,7 @@ class Archive:
     def _member(self, name: str) -> zipfile.ZipInfo:
         if name not in self._members:
             raise FormatError(
-                f"the archive has no member {short(repr(name))}", hint=did_you_mean(name, self._members)
+                f"the archive has no member {quote(name)}", hint=did_you_mean(name, self._members)
             )
         return self._members[name]
 
@@ -94,11 +94,11 @@ def check_name(name: str) -> None:
     """Names are keys here, but the next program may take them for paths: none may lead out of a folder."""
     parts = name.split("/")
     if ".." in parts or name.startswith("/") or "\\" in name or ":" in parts[0] or "\0" in name:
-        raise FormatError(f"the archive's member {short(repr(name))} has a name that could leave its folder")
+        raise FormatError(f"the archive's member {quote(name)} has a name that could leave its folder")
 
 
 def _check_member(member: zipfile.ZipInfo) -> None:
-    name = short(repr(member.filename))
+    name = quote(member.filename)
     check_name(member.filename)
     if member.flag_bits & 0x1:
         raise FormatError(f"the archive's member {name} is encrypted", expected="an archive without a password")

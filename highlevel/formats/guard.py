@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import reprlib
 import struct
 import zipfile
 import zlib
@@ -22,6 +23,9 @@ from highlevel.errors import FormatError
 SLACK_BYTES = 64 << 20
 # A compressed file may grow by this factor; deflate itself could reach 1030.
 MAX_RATIO = 100
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxother = 2, 120, 120
+
 # NumPy 1.26 has arrays of at most 32 axes.
 MAX_AXES = 32
 
@@ -99,7 +103,7 @@ def check_shape(shape: Any, what: str) -> tuple[int, ...]:
     if not valid or any(type(size) is not int or size < 0 for size in shape):
         raise FormatError(
             f"{short(what)} has an impossible shape",
-            got=short(repr(shape)),
+            got=quote(shape),
             expected=f"at most {MAX_AXES} sizes, none negative",
         )
     return tuple(shape)
@@ -147,13 +151,18 @@ def parse_json(text: bytes, what: str, file_bytes: int) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         values = dict(pairs)
         if len(values) != len(pairs):
-            raise FormatError(f"{short(what)} holds a key twice", got=short(repr([key for key, _ in pairs])))
+            raise FormatError(f"{short(what)} holds a key twice", got=quote([key for key, _ in pairs]))
         return values
 
     value = json.loads(text.decode(), object_pairs_hook=unique)
     if not isinstance(value, dict):
         raise FormatError(f"{short(what)} is no JSON object", got=type(value).__name__)
     return value
+
+
+def quote(value: object) -> str:
+    """A value from a file as it would be written in Python, fit for one line, however large or nested it is."""
+    return short(_REPR.repr(value))
 
 
 def short(text: object, limit: int = 160) -> str:

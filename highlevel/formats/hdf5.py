@@ -30,6 +30,7 @@ from highlevel.formats.guard import (
     bytes_of,
     check_bool,
     check_shape,
+    quote,
     reading,
     short,
     size_of,
@@ -118,7 +119,7 @@ def join_names(attrs: Mapping[str, Any], name: str) -> list[str]:
         if isinstance(values, np.ndarray) and values.size == 0:
             continue  # an empty list has no type: it was stored as one of floats
         if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise FormatError(f"the list {name!r} holds something that is no name", got=short(repr(values)))
+            raise FormatError(f"the list {name!r} holds something that is no name", got=quote(values))
         names += values
     return names
 
@@ -173,13 +174,13 @@ class _Reader:
                 self.note(child, child_path)
                 self.read_dataset(child, child_path)
             else:
-                raise FormatError(f"{short(repr(child_path))} is neither a group nor an array")
+                raise FormatError(f"{quote(child_path)} is neither a group nor an array")
 
     def note(self, item: Any, path: str) -> None:
         """Each object has one place: a second hard link would make the tree a graph, perhaps one without an end."""
         info = h5py.h5o.get_info(item.id)
         if (info.fileno, info.addr) in self.seen:
-            raise FormatError(f"{short(repr(path))} is a second link to the same object", expected="a tree")
+            raise FormatError(f"{quote(path)} is a second link to the same object", expected="a tree")
         self.seen.add((info.fileno, info.addr))
 
     def check_link(self, group: h5py.Group, name: str, path: str) -> None:
@@ -187,7 +188,7 @@ class _Reader:
         if not isinstance(link, h5py.HardLink):
             target = getattr(link, "filename", "") + ":" + getattr(link, "path", "")
             raise FormatError(
-                f"{short(repr(path))} is a link, which is never followed",
+                f"{quote(path)} is a link, which is never followed",
                 got=short(f"{type(link).__name__} to {target}"),
                 expected="data inside the file",
             )
@@ -249,7 +250,7 @@ class _Reader:
             if dtype.kind == "O" and h5py.check_string_dtype(dtype) is not None:
                 self.check_text(math.prod(shape), what)
             elif dtype.kind not in "biufcS" or h5py.check_enum_dtype(dtype):
-                raise FormatError(f"{short(what)} has a type that is never loaded", got=short(repr(dtype)))
+                raise FormatError(f"{short(what)} has a type that is never loaded", got=quote(dtype))
             attrs[name] = _plain(item.attrs[name], what)
         return attrs
 
@@ -296,7 +297,7 @@ def _array_type(dtype: np.dtype[Any], mark: Any, what: str) -> np.dtype[Any]:
         return np.dtype(object)
     raise FormatError(
         f"{short(what)} has a type that is never loaded",
-        got=short(repr(dtype)),
+        got=quote(dtype),
         expected="numbers, truth values or text",
     )
 
@@ -322,7 +323,7 @@ def check_path(path: str) -> None:
     """Names are keys here, but the next program may take them for paths."""
     parts = path.split("/")
     if not isinstance(path, str) or "\0" in path or any(part in ("", ".", "..") for part in parts):
-        raise FormatError(f"{short(repr(path))} is no name for a group or an array")
+        raise FormatError(f"{quote(path)} is no name for a group or an array")
 
 
 # ---- writing
@@ -353,7 +354,7 @@ def _portable(path: Any, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype not in _MARKED_TYPES.values() and (array.dtype.kind not in "biufcS" or array.dtype.isbuiltin == 2):
         raise FormatError(
-            f"the array {short(repr(path))} has a type that is never written to HDF5",
+            f"the array {quote(path)} has a type that is never written to HDF5",
             got=str(array.dtype),
             expected="numbers or truth values",
         )

@@ -24,7 +24,7 @@ from highlevel.errors import FormatError
 from highlevel.formats import hdf5
 from highlevel.formats.archive import Archive, check_name, write_member
 from highlevel.formats.atomic import replacing, scratch
-from highlevel.formats.guard import CHUNK_BYTES, parse_json, reading, short, size_of
+from highlevel.formats.guard import CHUNK_BYTES, parse_json, quote, reading, short, size_of
 
 _KIND = ".keras file"
 _CONFIG, _METADATA, _WEIGHTS, _ASSETS = "config.json", "metadata.json", "model.weights.h5", "assets/"
@@ -117,6 +117,6 @@ def flatten(weights: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarra
         new = flatten(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
         twice = sorted(flat.keys() & new.keys())
         if twice:
-            raise FormatError(f"the weights {short(repr(twice[0]))} are given twice")
+            raise FormatError(f"the weights {quote(twice[0])} are given twice")
         flat |= new
     return flat

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from highlevel.errors import FormatError
-from highlevel.formats.guard import check_shape, short
+from highlevel.formats.guard import check_shape, quote, short
 
 # Values cost memory that the file's size does not show (an empty dict is one byte in the file and 64 here), so the
 # number of opcodes is bounded: a fixed part for small files, and one per 64 bytes of the whole file.
@@ -28,6 +28,7 @@ BYTES_PER_STEP = 64
 
 _MAX_NAME_BYTES = 1024
 _MAX_INTEGER_BYTES = 1024
+_KEY_TYPES = frozenset([str, bytes, int, float, bool])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Record(dict[Any, Any]):
         self.class_name = class_name
 
     def __repr__(self) -> str:
-        return f"Record({self.class_name!r}, {sorted(map(str, self))})"
+        return f"<{self.class_name} with {len(self)} attributes>"
 
 
 Resolve = Callable[[str, str], Any]
@@ -342,6 +343,7 @@ def _set_items(m: _Machine, values: list[Any]) -> None:
         raise FormatError("the pickle sets items of something that is no dict", got=type(target).__name__)
     if len(values) % 2:
         raise FormatError("the pickle sets an item without a value")
+    check_keys(values[::2])
     target.update(zip(values[::2], values[1::2], strict=True))
 
 
@@ -357,13 +359,24 @@ def _add_items(m: _Machine) -> None:
     target = m.stack[-1]
     if not isinstance(target, set):
         raise FormatError("the pickle adds to something that is no set", got=type(target).__name__)
+    check_keys(values)
     target.update(values)
 
 
 @_operation(b"\x91")
 def _frozen_set(m: _Machine) -> None:
     m.spend(3)
-    m.push(frozenset(m.pop_mark()))
+    values = m.pop_mark()
+    check_keys(values)
+    m.push(frozenset(values))
+
+
+def check_keys(values: Iterable[Any]) -> None:
+    """Keys are plain values or flat tuples of them: to hash tuples within tuples can take forever."""
+    for value in values:
+        parts = value if type(value) is tuple else (value,)
+        if not all(part is None or type(part) in _KEY_TYPES for part in parts):
+            raise FormatError("the pickle uses something unusual as a key", got=quote(value))
 
 
 @_operation(b"q")
@@ -416,6 +429,7 @@ def _build(m: _Machine) -> None:
     if isinstance(target, Record):
         attributes = state if isinstance(state, dict) else {"state": state}
         m.spend(len(attributes))
+        check_keys(attributes)
         target.update(attributes)
     elif isinstance(target, np.ndarray):
         _set_array_state(target, state)
@@ -440,15 +454,15 @@ _NUMPY_TYPES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", 
 
 
 def _numpy_dtype(name: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
-    if name not in _NUMPY_TYPES:
-        raise FormatError("the pickle holds NumPy values of a type that is never loaded", got=short(repr(name)))
+    if not isinstance(name, str) or name not in _NUMPY_TYPES:
+        raise FormatError("the pickle holds NumPy values of a type that is never loaded", got=quote(name))
     fresh: np.dtype[Any] = np.dtype(name, align=False, copy=True)  # its byte order may be set below
     return fresh
 
 
 def _set_dtype_state(dtype: np.dtype[Any], state: Any) -> None:
     if not isinstance(state, tuple) or len(state) < 8 or state[1] not in ("<", ">", "|", "=") or any(state[2:5]):
-        raise FormatError("the pickle holds an unusual NumPy type", got=short(repr(state)))
+        raise FormatError("the pickle holds an unusual NumPy type", got=quote(state))
     dtype.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
 
 
@@ -477,13 +491,13 @@ def _set_array_state(array: np.ndarray, state: Any) -> None:
 
 def _known(dtype: Any) -> np.dtype[Any]:
     if not isinstance(dtype, np.dtype) or dtype.str[1:] not in _NUMPY_TYPES:
-        raise FormatError("the pickle holds NumPy values of a type that is never loaded", got=short(repr(dtype)))
+        raise FormatError("the pickle holds NumPy values of a type that is never loaded", got=quote(dtype))
     return dtype
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
-        raise FormatError("the pickle encodes text in an unusual way", got=short(repr(encoding)))
+        raise FormatError("the pickle encodes text in an unusual way", got=quote(encoding))
     return text.encode("latin-1")
 
 

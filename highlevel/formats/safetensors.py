@@ -31,6 +31,7 @@ from highlevel.formats.guard import (
     check_shape,
     fill,
     parse_json,
+    quote,
     reading,
     short,
     size_of,
@@ -99,7 +100,7 @@ def read(
             fill(file, array, f"the tensor {name!r}")
             if checksums is not None and checksums[name] != _checksum(entry, array):
                 raise FormatError(
-                    f"the tensor {short(repr(name))} is damaged: its checksum differs",
+                    f"the tensor {quote(name)} is damaged: its checksum differs",
                     got=_checksum(entry, array),
                     expected=checksums[name],
                     hint="fetch or save the file again",
@@ -164,11 +165,11 @@ def _read_header(file: BinaryIO) -> tuple[dict[str, _Entry], dict[str, str], int
         )
     text = file.read(header_bytes)
     if text[:1] != b"{" or text.rstrip(b" ")[-1:] != b"}":
-        raise FormatError("the header is no JSON object", got=short(repr(text[:40])))
+        raise FormatError("the header is no JSON object", got=quote(text[:40]))
     header = parse_json(text, "the header", size_bytes)
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise FormatError("the metadata holds more than strings", got=short(repr(metadata)))
+        raise FormatError("the metadata holds more than strings", got=quote(metadata))
     entries = {name: _parse_entry(name, value) for name, value in header.items()}
     data_start = 8 + header_bytes
     _check_coverage(entries.values(), size_bytes - data_start)
@@ -180,12 +181,12 @@ def _parse_entry(name: str, value: Any) -> _Entry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise FormatError(
             f"{short(what)} is not described as it must be",
-            got=short(repr(value)),
+            got=quote(value),
             expected="dtype, shape and data_offsets",
         )
     if value["dtype"] not in _TYPES:
         raise FormatError(
-            f"{short(what)} has an unknown type", got=short(repr(value["dtype"])), expected=", ".join(_TYPES)
+            f"{short(what)} has an unknown type", got=quote(value["dtype"]), expected=", ".join(_TYPES)
         )
     shape = check_shape(value["shape"], what)
     begin, end = check_shape(value["data_offsets"], f"the place of {what}")
@@ -205,7 +206,7 @@ def _check_coverage(entries: Iterable[_Entry], data_bytes: int) -> None:
         if entry.begin != position:
             fault = "overlaps another" if entry.begin < position else "leaves a hole"
             raise FormatError(
-                f"the tensor {short(repr(entry.name))} {fault}",
+                f"the tensor {quote(entry.name)} {fault}",
                 got=f"begins at byte {entry.begin:,}",
                 expected=f"byte {position:,}",
             )
@@ -226,7 +227,7 @@ def _checksums(entries: Mapping[str, _Entry], metadata: Mapping[str, str], file_
     if metadata.get(_VERSION_KEY) != _VERSION:
         raise FormatError(
             "the file has an unknown version of our checksums",
-            got=short(repr(metadata.get(_VERSION_KEY))),
+            got=quote(metadata.get(_VERSION_KEY)),
             expected=_VERSION,
             hint="the file is damaged, or a newer version of this library wrote it",
         )
@@ -269,12 +270,12 @@ def _check_metadata(metadata: Mapping[Any, Any]) -> None:
 def _portable(name: Any, value: Any) -> np.ndarray:
     """The array, contiguous and little-endian; no copy where it is so already."""
     if not isinstance(name, str) or name == _METADATA:
-        raise FormatError("tensors need names of text", got=short(repr(name)))
+        raise FormatError("tensors need names of text", got=quote(name))
     array = np.asarray(value)
     little = array.dtype.newbyteorder("<") if array.dtype.isbuiltin != 2 else array.dtype  # 2: of ml_dtypes
     if little not in _NAMES:
         raise FormatError(
-            f"the tensor {short(repr(name))} has a type that safetensors files do not have",
+            f"the tensor {quote(name)} has a type that safetensors files do not have",
             got=str(array.dtype),
             expected=", ".join(str(dtype) for dtype in _TYPES.values()),
         )

@@ -31,6 +31,7 @@ from highlevel.formats.guard import (
     check_bool,
     check_shape,
     fill,
+    quote,
     reading,
     short,
     size_of,
@@ -165,18 +166,18 @@ class _Loader:
         if not isinstance(pid, tuple) or len(pid) not in (5, 6) or pid[0] != "storage":
             raise FormatError(
                 "the pickle refers to something that is no storage",
-                got=short(repr(pid)),
+                got=quote(pid),
                 hint="save weights only: torch.save(model.state_dict(), path)",
             )
         kind, key, count, view = pid[1], pid[2], pid[4], pid[5] if len(pid) == 6 else None
         if not isinstance(kind, _StorageType) or not isinstance(key, str) or type(count) is not int or count < 0:
-            raise FormatError("the pickle refers to an impossible storage", got=short(repr(pid)))
+            raise FormatError("the pickle refers to an impossible storage", got=quote(pid))
         size_bytes = count * (kind.dtype.itemsize if kind.dtype else 1)
         if key not in self.storages:
             self.storages[key] = _Storage(self.open_storage(key, size_bytes), kind.dtype)
         storage = self.storages[key]
         if storage.data.nbytes != size_bytes or storage.dtype != kind.dtype:
-            raise FormatError(f"the storage {short(repr(key))} is described in two ways")
+            raise FormatError(f"the storage {quote(key)} is described in two ways")
         return _sub_storage(storage, view) if view is not None else storage
 
     def tensor(
@@ -218,7 +219,7 @@ class _Loader:
     ) -> np.ndarray:
         _refuse_lazy_bits(metadata)
         if not isinstance(dtype, np.dtype):
-            raise FormatError("a tensor in the pickle has an unknown element type", got=short(repr(dtype)))
+            raise FormatError("a tensor in the pickle has an unknown element type", got=quote(dtype))
         return self.tensor(storage, offset, size, stride, dtype)
 
     def check(self) -> None:
@@ -247,9 +248,9 @@ def check_bounds(elements: int, offset: Any, shape: Sequence[int], stride: Seque
 def _sub_storage(storage: _Storage, view: Any) -> _Storage:
     """A storage that is a slice of another one, as files of PyTorch 0.3 have them: (key, offset, size)."""
     if not isinstance(view, tuple) or len(view) != 3 or storage.dtype is None:
-        raise FormatError("the pickle refers to an impossible part of a storage", got=short(repr(view)))
+        raise FormatError("the pickle refers to an impossible part of a storage", got=quote(view))
     typed = storage.typed(storage.dtype)
-    check_bounds(typed.size + 1, view[1], check_shape(view[2:], "a part of a storage"), (1,))
+    check_bounds(typed.size, view[1], check_shape(view[2:], "a part of a storage"), (1,))
     return _Storage(typed[view[1] : view[1] + view[2]].view(np.uint8), storage.dtype)
 
 
@@ -257,7 +258,7 @@ def _refuse_lazy_bits(metadata: Any) -> None:
     """Conjugated and negated tensors are stored as they were before; the bits say what is still to be done."""
     if metadata:
         raise FormatError(
-            "a tensor is stored with a pending operation", got=short(repr(metadata)), hint="save tensor.resolve_conj()"
+            "a tensor is stored with a pending operation", got=quote(metadata), hint="save tensor.resolve_conj()"
         )
 
 
@@ -265,7 +266,10 @@ def _refuse_lazy_bits(metadata: Any) -> None:
 
 
 def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
-    return dict(items)
+    items = items.items() if isinstance(items, dict) else items
+    pairs = [(key, value) for key, value in items]
+    pickles.check_keys(key for key, _ in pairs)
+    return dict(pairs)
 
 
 def _parameter(data: Any, *_: Any) -> Any:
@@ -340,7 +344,7 @@ def _read_zip(archive: Archive, file_bytes: int) -> Any:
         allowance.take(size_bytes, f"the storage {key!r}")
         if archive.size(f"{root}data/{key}") != size_bytes:
             raise FormatError(
-                f"the storage {short(repr(key))} has the wrong size",
+                f"the storage {quote(key)} has the wrong size",
                 got=f"{archive.size(f'{root}data/{key}'):,} bytes",
                 expected=f"{size_bytes:,} bytes",
             )
@@ -377,7 +381,9 @@ def _read_legacy(file: BinaryIO, file_bytes: int) -> Any:
     loader = _Loader(file_bytes, open_storage, opaque=False)
     tree = unpickle(loader)
     keys = unpickle()
-    if not isinstance(keys, list) or len(set(keys)) != len(keys) or set(keys) != set(loader.storages):
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise FormatError("the file has no list of its storages", got=quote(keys))
+    if len(set(keys)) != len(keys) or set(keys) != set(loader.storages):
         raise FormatError("the file's list of storages differs from the storages in use")
     for key in keys:
         _fill_storage(file, key, loader.storages[key])
@@ -407,11 +413,8 @@ def _check_little_endian(little: bool) -> None:
 
 
 def _unwrap(tree: Any) -> Any:
-    while isinstance(tree, dict) and not any(isinstance(value, np.ndarray) for value in tree.values()):
-        inner = next((tree[name] for name in _WRAPPERS if isinstance(tree.get(name), dict)), None)
-        if inner is None or inner is tree:
-            break
-        tree = inner
+    if isinstance(tree, dict):
+        return next((tree[name] for name in _WRAPPERS if isinstance(tree.get(name), dict)), tree)
     return tree
 
 
@@ -425,7 +428,7 @@ def _weights(tree: Any) -> dict[str, np.ndarray]:
             "the file holds more than weights by name",
             got=short(", ".join(f"{name!r}: {type(tree[name]).__name__}" for name in others)),
             expected="names and tensors",
-            hint=f"choose an entry, e.g. key={short(repr(nested[0]))}" if nested else None,
+            hint=f"choose an entry, e.g. key={quote(nested[0])}" if nested else None,
         )
     return dict(tree)
 
