@@ -156,7 +156,7 @@ def torch_avg_pool(f: Any, x: Any, *, window: Any, strides: Any, padding: Any, d
     return _channels_last(f(x, window, stride=strides)) * math.prod(window)
 
 
-def torch_max_pool_grad(f: Any, x: Any, g: Any, *, window: Any, strides: Any, padding: Any, dilation: Any) -> Any:
+def torch_pool_grad(f: Any, x: Any, g: Any, *, window: Any, strides: Any, padding: Any, dilation: Any) -> Any:
     """What PyTorch's own differentiation gives for its max pooling."""
     leaf = _to_torch(x).requires_grad_(True)
     pads = [amount for pair in reversed(padding) for amount in pair]
@@ -204,3 +204,21 @@ def _winners(x: Any, *, window: Any, strides: Any, padding: Any, dilation: Any) 
 def _crop(x: Any, padding: Any) -> Any:
     spatial = zip(x.shape[1:-1], padding, strict=True)
     return x[(slice(None), *(slice(low, size - high) for size, (low, high) in spatial), slice(None))]
+
+
+# Indexing ------------------------------------------------------------------------------------------------------------
+def numpy_gather(get: Any, x: Any, indices: Any) -> Any:
+    return get(x, tuple(np.moveaxis(indices, -1, 0)))
+
+
+def numpy_scatter(write: Any, x: Any, indices: Any, updates: Any) -> Any:
+    """`ufunc.at` or `__setitem__`, which change their operand."""
+    out = x.copy()
+    write(out, tuple(np.moveaxis(indices, -1, 0)), updates)
+    return out
+
+
+def jax_bits(bits: Any, key: Any, *, shape: Any) -> Any:
+    import jax
+
+    return np.asarray(bits(jax.random.wrap_key_data(jax.numpy.asarray(key), impl="threefry2x32"), shape, "uint32"))

@@ -236,7 +236,7 @@ window_max_grad = define(
             for s, attrs in (*_CASES, _DILATED)
         ),
         *(
-            Sample(_two(s, attrs, "y"), f"torch.nn.functional.max_pool{len(s) - 2}d", oracles.torch_max_pool_grad, attrs)
+            Sample(_two(s, attrs, "y"), f"torch.nn.functional.max_pool{len(s) - 2}d", oracles.torch_pool_grad, attrs)
             for s, attrs in (*_CASES, _DILATED)
         ),
     ),
