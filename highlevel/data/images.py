@@ -100,7 +100,7 @@ def _taps(size_in: int, size_out: int, interpolation: str, antialias: bool) -> t
     """For every output pixel along one axis: the input pixels that it reads, and their weights (sum 1)."""
     scale = size_in / size_out
     if interpolation == "nearest":
-        nearest = np.minimum((np.arange(size_out) + 0.5) * scale, size_in - 1).astype(np.int64)
+        nearest = (2 * np.arange(size_out) + 1) * size_in // (2 * size_out)  # integers: ties do not drift
         return nearest[:, None], np.ones((size_out, 1), np.float32)
     kernel, reach = _KERNELS[interpolation]
     stretch = max(scale, 1.0) if antialias else 1.0
