@@ -1,0 +1,256 @@
+"""`Model`: a layer that can be trained, saved and looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from highlevel.errors import ArgumentError, did_you_mean
+from highlevel.ir import Tensor, tree
+from highlevel.ir.operand import Operand
+from highlevel.layers import Layer
+from highlevel.training.trainer import Trainer
+
+from .functional import CallGraph
+from .placeholder import Placeholder
+
+
+class Model(Layer):
+    """A network that trains.
+
+    Made from placeholders, `Model(inputs, outputs)`; from a list of layers, `Sequential([…])`; or as a subclass with layers as
+    attributes and a `call`. Then `compile`, `fit`, `evaluate`, `predict`, as in Keras.
+
+    inputs, outputs: placeholders, or lists or dictionaries of them
+
+    >>> import highlevel as hl
+    >>> x = hl.Input((4,))
+    >>> model = hl.Model(x, hl.layers.Dense(2)(x))
+    >>> model.predict(np.zeros((3, 4), "float32"), verbose=0).shape
+    (3, 2)
+    """
+
+    _untracked = Layer._untracked | {"_graph", "_trainer", "_sources"}
+    _graph: CallGraph | None = None
+    _trainer: Trainer | None = None
+
+    def __init__(
+        self, inputs: Any = None, outputs: Any = None, *, name: str | None = None, trainable: bool = True, dtype: Any = None
+    ) -> None:
+        super().__init__(name=name, trainable=trainable, dtype=dtype)
+        if (inputs is None) != (outputs is None):
+            raise ArgumentError("Model: give both inputs and outputs, or neither (and write `call`)")
+        if inputs is not None:
+            self._set_graph(CallGraph.between(inputs, outputs))
+
+    def _set_graph(self, graph: CallGraph) -> None:
+        graph.name_layers()
+        self._graph = graph
+        self.mark_built()
+
+    # Structure ---------------------------------------------------------------------------------------------------------
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers that the model holds directly, in order."""
+        return self._graph.layers if self._graph is not None else self.sublayers
+
+    def _members(self) -> Iterator[tuple[str, Any]]:
+        found: set[int] = set()
+        if self._graph is not None:
+            for layer in self._graph.layers:
+                found.add(id(layer))
+                yield layer.name, layer
+        for name, member in super()._members():
+            if id(member) not in found:
+                yield name, member
+
+    @property
+    def inputs(self) -> list[Placeholder]:
+        return tree.leaves(self._require_graph("inputs").inputs)
+
+    @property
+    def outputs(self) -> list[Placeholder]:
+        return tree.leaves(self._require_graph("outputs").outputs)
+
+    @property
+    def input(self) -> Any:
+        return self._require_graph("input").inputs
+
+    @property
+    def output(self) -> Any:
+        return self._require_graph("output").outputs
+
+    @property
+    def input_shape(self) -> Any:
+        return tree.map(lambda placeholder: placeholder.shape, self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        return tree.map(lambda placeholder: placeholder.shape, self.output)
+
+    @property
+    def output_names(self) -> list[str]:
+        """A name for each output: the keys of a dictionary, or the layers that make them."""
+        if self._graph is None:
+            return []
+        outputs = self._graph.outputs
+        if isinstance(outputs, dict):
+            return sorted(outputs)
+        calls = [placeholder.call for placeholder in tree.leaves(outputs)]
+        return [call.target.name if call and isinstance(call.target, Layer) else f"output_{i}" for i, call in enumerate(calls)]
+
+    def _require_graph(self, what: str) -> CallGraph:
+        if self._graph is None:
+            raise ArgumentError(
+                f"{self.name}: a subclassed model has no {what} until it is called on an Input",
+                hint="hl.Model(x, model(x)) with x = hl.Input(…)",
+            )
+        return self._graph
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer of that name (or path: "backbone/stage3"), or at that place."""
+        if index is not None:
+            if not -len(self.layers) <= index < len(self.layers):
+                raise ArgumentError(f"{self.name}: there is no layer {index}", expected=f"0…{len(self.layers) - 1}")
+            return self.layers[index]
+        layer: Layer = self
+        for part in str(name).split("/"):
+            below = {child.name: child for child in (layer.layers if isinstance(layer, Model) else layer.sublayers)}
+            if part not in below:
+                raise ArgumentError(f"{layer.name}: there is no layer {part!r}", hint=did_you_mean(part, below))
+            layer = below[part]
+        return layer
+
+    # Running -----------------------------------------------------------------------------------------------------------
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if self._graph is None:
+            raise NotImplementedError(f"{type(self).__name__} has neither inputs and outputs nor a `call`")
+        return self._graph.run(inputs)
+
+    def _to_operands(self, value: Any) -> Any:
+        # Layers cast for themselves: a model hands its inputs on as they came.
+        def convert(leaf: Any) -> Any:
+            return leaf.read() if isinstance(leaf, Operand) else Tensor.of(leaf) if isinstance(leaf, np.ndarray) else leaf
+
+        return tree.map(convert, value)
+
+    # Training ------------------------------------------------------------------------------------------------------------
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: Any = "auto",
+        auto_scale_loss: bool = True,
+        trainer: type[Trainer] = Trainer,
+    ) -> None:
+        """Chooses how the model is trained.
+
+        optimizer, loss, metrics: names or objects; lists or dictionaries for several outputs
+        loss_weights: factors of the outputs' losses
+        run_eagerly:  runs step by step, so that values can be printed and breakpoints work
+        trainer:      a subclass of `Trainer` with another `train_step`
+        """
+        self._trainer = trainer(
+            self,
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+        )
+
+    @property
+    def trainer(self) -> Trainer:
+        """What trains and runs the model; before `compile`, one that can only predict."""
+        if self._trainer is None:
+            self._trainer = Trainer(self)
+        return self._trainer
+
+    @property
+    def optimizer(self) -> Any:
+        return self.trainer.optimizer
+
+    @property
+    def loss(self) -> Any:
+        return self.trainer.loss
+
+    @property
+    def metrics(self) -> list[Any]:
+        return self.trainer.all_metrics()
+
+    @property
+    def metrics_names(self) -> list[str]:
+        return [metric.name for metric in self.metrics]
+
+    def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1, **options: Any) -> Any:
+        """Trains for a number of epochs; see `Trainer.fit` for all arguments. Returns a `History`."""
+        return self.trainer.fit(x, y, batch_size=batch_size, epochs=epochs, **options)
+
+    def evaluate(self, x: Any = None, y: Any = None, batch_size: int | None = None, **options: Any) -> Any:
+        """The loss and the metrics on data; see `Trainer.evaluate`."""
+        return self.trainer.evaluate(x, y, batch_size=batch_size, **options)
+
+    def predict(self, x: Any, batch_size: int | None = None, **options: Any) -> Any:
+        """The outputs for data, as NumPy arrays; see `Trainer.predict`."""
+        return self.trainer.predict(x, batch_size=batch_size, **options)
+
+    def train_on_batch(self, x: Any, y: Any = None, **options: Any) -> Any:
+        """One training step; see `Trainer.train_on_batch`."""
+        return self.trainer.train_on_batch(x, y, **options)
+
+    def test_on_batch(self, x: Any, y: Any = None, **options: Any) -> Any:
+        """The loss and the metrics on one batch."""
+        return self.trainer.test_on_batch(x, y, **options)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """The outputs for one batch."""
+        return self.trainer.predict_on_batch(x)
+
+    # Looking and keeping -------------------------------------------------------------------------------------------------
+    def summary(self, line_length: int | None = None, print_fn: Any = None, show_trainable: bool = False) -> None:
+        """Prints the layers, their output shapes and numbers of parameters."""
+        from .summary import format_summary
+
+        text = format_summary(self, line_length=line_length, show_trainable=show_trainable)
+        (print_fn or print)(text)
+
+    def save(self, path: Any, overwrite: bool = True) -> None:
+        """Writes the whole model to a `.keras` file: structure, weights, and how it was compiled."""
+        from .saving import save_model
+
+        save_model(self, path, overwrite=overwrite)
+
+    def save_weights(self, path: Any, overwrite: bool = True) -> None:
+        """Writes the weights by path, to a `.safetensors`, `.weights.h5` or `.npz` file."""
+        from .saving import save_weights
+
+        save_weights(self, path, overwrite=overwrite)
+
+    def load_weights(self, path: Any, strict: bool = True) -> Any:
+        """Reads weights by path. All must fit; with `strict=False`, returns a report of what was loaded and what was not."""
+        from .saving import load_weights
+
+        return load_weights(self, path, strict=strict)
+
+    def get_config(self) -> dict[str, Any]:
+        if self._graph is not None and type(self) is Model:
+            from .saving import graph_config
+
+            return graph_config(self)
+        return super().get_config()
+
+    @classmethod
+    def from_config(cls, config: Any) -> Any:
+        if cls is Model:
+            from .saving import model_from_graph_config
+
+            return model_from_graph_config(config)
+        return super().from_config(config)
