@@ -272,6 +272,11 @@ def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
     return dict(pairs)
 
 
+def _set(items: Any = ()) -> set[Any]:
+    pickles.check_keys(items)
+    return set(items)
+
+
 def _parameter(data: Any, *_: Any) -> Any:
     return data
 
@@ -307,6 +312,8 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("torch.storage", "UntypedStorage"): _StorageType(None),
     **{("torch", name): np.dtype(kind) for name, kind in _TYPES.items()},
     ("collections", "OrderedDict"): Call("OrderedDict", _ordered_dict),
+    ("builtins", "set"): Call("set", _set),
+    ("__builtin__", "set"): Call("set", _set),  # its name in Python 2
     ("torch", "Size"): Call("torch.Size", _size),
     ("torch", "device"): Call("torch.device", _device),
     ("torch", "Tensor"): "torch.Tensor",
