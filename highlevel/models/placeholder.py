@@ -68,8 +68,7 @@ class Placeholder:
     @classmethod
     def __highlevel_call__(cls, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A layer was called with placeholders."""
-        if not layer.built:
-            layer.build_from(layer.bind_call(args, kwargs))
+        layer.prepare(layer.bind_call(args, kwargs))
         return record(layer, lambda *a, **k: layer(*a, **k), args, kwargs)
 
     @classmethod
