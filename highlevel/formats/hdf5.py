@@ -126,12 +126,12 @@ def join_names(attrs: Mapping[str, Any], name: str) -> list[str]:
 
 def split_names(name: str, values: Sequence[str]) -> dict[str, np.ndarray]:
     """Attributes that keep a list of names as Keras does: in parts `name0`, `name1`, … when one would be too long."""
+    if any(len(value.encode()) > _MAX_ATTRIBUTE_BYTES for value in values):
+        raise FormatError(f"a name in {name!r} is too long for HDF5", expected=f"{_MAX_ATTRIBUTE_BYTES:,} bytes")
     encoded = np.array([value.encode() for value in values]) if values else np.array([])
     parts = 1
     while any(part.nbytes > _MAX_ATTRIBUTE_BYTES for part in np.array_split(encoded, parts)):
         parts += 1
-        if parts > max(len(values), 1):
-            raise FormatError(f"a name in {name!r} is too long for HDF5", expected=f"{_MAX_ATTRIBUTE_BYTES:,} bytes")
     if parts == 1:
         return {name: encoded}
     return {f"{name}{index}": part for index, part in enumerate(np.array_split(encoded, parts))}
@@ -319,10 +319,9 @@ def _plain(value: Any, what: str) -> Any:
     return value.item()
 
 
-def check_path(path: str) -> None:
+def check_path(path: Any) -> None:
     """Names are keys here, but the next program may take them for paths."""
-    parts = path.split("/")
-    if not isinstance(path, str) or "\0" in path or any(part in ("", ".", "..") for part in parts):
+    if not isinstance(path, str) or "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
         raise FormatError(f"{quote(path)} is no name for a group or an array")
 
 
@@ -332,11 +331,15 @@ def check_path(path: str) -> None:
 def write_tree(file: BinaryIO, arrays: Mapping[str, Any], attrs: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes arrays and attributes into an empty file that is open for reading and writing."""
     sources = {path: _portable(path, value) for path, value in arrays.items()}
+    groups = {path for path in attrs if path and path not in sources}
+    for path in (*groups, *sources):
+        check_path(path)
+        taken = [parent for parent in _parents(path) if parent in sources]
+        if taken:
+            raise FormatError(f"{quote(path)} lies below {quote(taken[0])}, which is an array", expected="a group")
     with h5py.File(file, "w") as root:
-        for path in attrs:
-            if path and path not in sources:
-                check_path(path)
-                root.require_group(path)
+        for path in sorted(groups):
+            root.require_group(path)
         for path, array in sources.items():
             marks = [name for name, dtype in _MARKED_TYPES.items() if dtype == array.dtype]
             data = array.view(np.dtype(("V", array.dtype.itemsize))) if marks else array
@@ -349,8 +352,12 @@ def write_tree(file: BinaryIO, arrays: Mapping[str, Any], attrs: Mapping[str, Ma
                 item.attrs[name] = _storable(value)
 
 
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
 def _portable(path: Any, value: Any) -> np.ndarray:
-    check_path(path)
     array = np.asarray(value)
     if array.dtype not in _MARKED_TYPES.values() and (array.dtype.kind not in "biufcS" or array.dtype.isbuiltin == 2):
         raise FormatError(

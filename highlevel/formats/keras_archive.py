@@ -86,14 +86,14 @@ def write(
     `weights` maps paths to arrays, or names to nested mappings of the same kind. `attrs` are attributes of groups by
     path, such as `{"layers/dense/vars": {"name": "dense"}}`. Equal content gives equal bytes.
     """
-    documents = {_METADATA: metadata, _CONFIG: config}
+    documents = {_METADATA: _encode(metadata, _METADATA), _CONFIG: _encode(config, _CONFIG)}
     arrays = flatten(weights)
     for name in assets or {}:
         check_name(name)
     with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
         for name, document in documents.items():
             with write_member(archive, name) as member:
-                member.write(json.dumps(document).encode())
+                member.write(document)
         # HDF5 writes here and there, a zip member is written in one go: the weights pass through a nameless file.
         with scratch(path) as stream, write_member(archive, _WEIGHTS) as member:
             hdf5.write_tree(stream, arrays, attrs or {})
@@ -103,6 +103,13 @@ def write(
         for name, data in (assets or {}).items():
             with write_member(archive, _ASSETS + name) as member:
                 member.write(data)
+
+
+def _encode(document: Mapping[str, Any], name: str) -> bytes:
+    try:
+        return json.dumps(document).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FormatError(f"what shall go into {name} is no JSON", got=short(error)) from error
 
 
 def flatten(weights: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
