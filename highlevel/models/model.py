@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from highlevel.data.preprocess import Preprocessing
 from highlevel.errors import ArgumentError, did_you_mean
 from highlevel.ir import Tensor, tree
 from highlevel.ir.operand import Operand
 from highlevel.layers import Layer
 from highlevel.training.trainer import Trainer
 
+from . import surgery
 from .functional import CallGraph
 from .placeholder import Placeholder
 
@@ -32,9 +34,13 @@ class Model(Layer):
     (3, 2)
     """
 
-    _untracked = Layer._untracked | {"_graph", "_trainer", "_sources"}
+    _untracked = Layer._untracked | {"_graph", "_trainer", "preprocessing", "class_names", "group_patterns", "origin"}
     _graph: CallGraph | None = None
     _trainer: Trainer | None = None
+    preprocessing: Preprocessing | None = None  # how images become its input; saved with it
+    class_names: list[str] | None = None  # what its outputs mean; saved with it
+    group_patterns: list[str] | None = None  # patterns of layer names, from input to output
+    origin: dict[str, Any] | None = None  # where its architecture and weights come from
 
     def __init__(
         self, inputs: Any = None, outputs: Any = None, *, name: str | None = None, trainable: bool = True, dtype: Any = None
@@ -213,6 +219,37 @@ class Model(Layer):
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch."""
         return self.trainer.predict_on_batch(x)
+
+    # Transfer --------------------------------------------------------------------------------------------------------------
+    def preprocess(self, images: Any) -> np.ndarray:
+        """Images – uint8 RGB (batch, height, width, 3), or a list of any sizes – as the input that the weights expect."""
+        if self.preprocessing is None:
+            raise ArgumentError(
+                f"{self.name}: the model does not know how its input is prepared",
+                hint="model.preprocessing = hl.data.Preprocessing(size=…, mean=…, std=…)",
+            )
+        return self.preprocessing(images)
+
+    @property
+    def head(self) -> Layer:
+        """The last layer with weights."""
+        return surgery.find_head(self)
+
+    def features(self, at: str | Layer | None = None) -> Model:
+        """The model up to a layer, or up to what its head sees; layers are shared."""
+        return surgery.features(self, at)
+
+    def reset_head(self, num_classes: int, class_names: Sequence[str] | None = None) -> Model:
+        """A new head for another number of classes, in place; returns the model."""
+        return surgery.reset_head(self, num_classes, class_names)
+
+    def layer_groups(self) -> list[list[Layer]]:
+        """Layers with weights in groups from input to output."""
+        return surgery.layer_groups(self)
+
+    def freeze_to(self, layer: str | int) -> Model:
+        """Freezes all before a layer, or before a group by number (−1: all but the last); returns the model."""
+        return surgery.freeze_to(self, layer)
 
     # Looking and keeping -------------------------------------------------------------------------------------------------
     def summary(self, line_length: int | None = None, print_fn: Any = None, show_trainable: bool = False) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from highlevel.data.preprocess import Preprocessing
 from highlevel.errors import ArgumentError, FormatError, WeightsError, did_you_mean
 from highlevel.ir import Variable, tree
 from highlevel.layers import Layer
@@ -255,7 +256,7 @@ def save_model(model: Model, path: Any, overwrite: bool = True) -> None:
     if target.suffix != ".keras":
         raise ArgumentError(f"{target.name}: whole models are saved as .keras", hint="model.save_weights for weights alone")
     weights = {name: variable.numpy() for name, variable in weights_by_path(model).items()}
-    config = {**serialize(model), "compile_config": _compile_config(model), "preprocessing": getattr(model, "preprocessing", None)}
+    config = {**serialize(model), "compile_config": _compile_config(model), "facts": _facts(model)}
     metadata = {"highlevel_version": __version__, "format_version": VERSION, "python": platform.python_version()}
     keras_archive.write(target, config, metadata, weights)
 
@@ -276,11 +277,23 @@ def load_model(path: Any, custom_objects: Mapping[str, Any] | None = None, compi
         )
     model: Model = deserialize(config, kind="layer", custom_objects=custom_objects)
     assign_weights(model, weights, source=f"the weights in {Path(path).name}")
-    if config.get("preprocessing") is not None:
-        model.preprocessing = config["preprocessing"]  # type: ignore[attr-defined]
+    _set_facts(model, config.get("facts") or {})
     if compile and config.get("compile_config"):
         model.compile(**{name: from_data(value) for name, value in config["compile_config"].items()})
     return model
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    """What travels with the weights: preprocessing, class names, layer groups, origin."""
+    facts = {name: getattr(model, name) for name in ("class_names", "group_patterns", "origin")}
+    return {**facts, "preprocessing": model.preprocessing.to_dict() if model.preprocessing else None}
+
+
+def _set_facts(model: Model, facts: Mapping[str, Any]) -> None:
+    for name in ("class_names", "group_patterns", "origin"):
+        setattr(model, name, facts.get(name))
+    if facts.get("preprocessing"):
+        model.preprocessing = Preprocessing.from_dict(facts["preprocessing"])
 
 
 def _compile_config(model: Model) -> dict[str, Any] | None:
