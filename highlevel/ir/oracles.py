@@ -222,3 +222,32 @@ def jax_bits(bits: Any, key: Any, *, shape: Any) -> Any:
     import jax
 
     return np.asarray(bits(jax.random.wrap_key_data(jax.numpy.asarray(key), impl="threefry2x32"), shape, "uint32"))
+
+
+# Ordering ------------------------------------------------------------------------------------------------------------
+def numpy_argsort(argsort: Any, x: Any, *, axis: int, descending: bool) -> Any:
+    key = -x.astype(np.float64) if descending else x
+    return argsort(key, axis=axis, kind="stable").astype(np.int32)
+
+
+def numpy_sort(sort: Any, x: Any, *, axis: int, descending: bool) -> Any:
+    y = sort(x, axis=axis)
+    return np.flip(y, axis) if descending else y
+
+
+def numpy_top_k(argsort: Any, x: Any, *, k: int) -> Any:
+    order = argsort(-x.astype(np.float64), axis=-1, kind="stable")[..., :k]
+    return np.take_along_axis(x, order, -1), order.astype(np.int32)
+
+
+def torch_top_k(topk: Any, x: Any, *, k: int) -> Any:
+    values, indices = topk(_to_torch(x), k)
+    return values.numpy(), indices.numpy().astype(np.int32)
+
+
+def numpy_cumsum(cumsum: Any, x: Any, *, axis: int, reverse: bool, exclusive: bool) -> Any:
+    y = cumsum(np.flip(x, axis) if reverse else x, axis=axis, dtype=x.dtype)
+    if exclusive:
+        y = np.roll(y, 1, axis)
+        y[(slice(None),) * axis + (0,)] = 0
+    return np.flip(y, axis) if reverse else y
