@@ -225,7 +225,7 @@ def _damage(name: str, path: Path, assembler: type, count: int, seed: int) -> tu
     build, read = FORMATS[name]
     build(path, assembler)
     good = path.read_bytes()
-    read(path)  # whatever is imported late is imported now
+    original = read(path)  # whatever is imported late is imported now, too
     random = np.random.default_rng([seed, *name.encode()])
     refused = 0
     for index in range(count):
@@ -236,7 +236,9 @@ def _damage(name: str, path: Path, assembler: type, count: int, seed: int) -> tu
         tracemalloc.start()
         try:
             with no_effects(path):
-                read(path)
+                result = read(path)
+            if name == "safetensors":  # checksums: what is read is what was written
+                assert _listed(result) == _listed(original)
         except FormatError as error:
             refused += 1
             assert str(path) in str(error)
@@ -246,6 +248,11 @@ def _damage(name: str, path: Path, assembler: type, count: int, seed: int) -> tu
         assert peak <= 3 * size_bytes + guard.SLACK_BYTES, f"mutation {index} took {peak:,} bytes"
         assert time.perf_counter() - started < 5, f"mutation {index} took too long"
     return refused, count - refused
+
+
+def _listed(content: tuple[dict[str, np.ndarray], dict[str, str]]) -> list[Any]:
+    tensors, metadata = content
+    return [*((name, array.dtype, array.shape, array.tobytes()) for name, array in tensors.items()), metadata]
 
 
 @EVERY_FORMAT
@@ -318,7 +325,7 @@ def test_reading_takes_little_more_than_the_file(tmp_path: Path, assembler: Any,
     command = [sys.executable, "-c", _MEASURE, module_name, read.__name__, str(path)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     peak_bytes = int(result.stdout)
-    assert big.nbytes <= peak_bytes <= 3 * path.stat().st_size + guard.SLACK_BYTES
+    assert 0.9 * big.nbytes <= peak_bytes <= 3 * path.stat().st_size + guard.SLACK_BYTES
 
 
 # ---- rules for the source
