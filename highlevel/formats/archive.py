@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from highlevel.errors import FormatError, did_you_mean
-from highlevel.formats.guard import CHUNK_BYTES, MAX_RATIO, SLACK_BYTES, Budget, fill, quote, short, size_of
+from highlevel.errors import FormatError
+from highlevel.formats.guard import CHUNK_BYTES, MAX_RATIO, SLACK_BYTES, Budget, fill, nearest, quote, short, size_of
 
 # Bounds the table of contents (some 50,000 members), which `zipfile` reads in one piece and then expands tenfold.
 _MAX_READ_BYTES = 4 << 20
@@ -84,9 +84,7 @@ class Archive:
 
     def _member(self, name: str) -> zipfile.ZipInfo:
         if name not in self._members:
-            raise FormatError(
-                f"the archive has no member {quote(name)}", hint=did_you_mean(name, self._members)
-            )
+            raise FormatError(f"the archive has no member {quote(name)}", hint=nearest(name, self._members))
         return self._members[name]
 
 

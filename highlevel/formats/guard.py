@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -11,13 +12,13 @@ import reprlib
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from highlevel.errors import FormatError
+from highlevel.errors import FormatError, did_you_mean
 
 # Reading a file may always take this much memory on top of what the file holds.
 SLACK_BYTES = 64 << 20
@@ -125,9 +126,7 @@ def fill(file: Any, array: np.ndarray, what: str) -> None:
     while done < len(view):
         count = file.readinto(view[done : done + CHUNK_BYTES])
         if not count:
-            raise FormatError(
-                f"{short(what)} is cut short", got=f"{done:,} bytes", expected=f"{len(view):,} bytes"
-            )
+            raise FormatError(f"{short(what)} is cut short", got=f"{done:,} bytes", expected=f"{len(view):,} bytes")
         done += count
 
 
@@ -163,6 +162,11 @@ def parse_json(text: bytes, what: str, file_bytes: int) -> dict[str, Any]:
 def quote(value: object) -> str:
     """A value from a file as it would be written in Python, fit for one line, however large or nested it is."""
     return short(_REPR.repr(value))
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """A hint with the nearest names; a file may have more of them than are worth comparing."""
+    return did_you_mean(word, itertools.islice(known, 1000))
 
 
 def short(text: object, limit: int = 160) -> str:

@@ -61,9 +61,7 @@ Resolve = Callable[[str, str], Any]
 PersistentLoad = Callable[[Any], Any]
 
 
-def load(
-    file: BinaryIO, size_bytes: int, resolve: Resolve, persistent_load: PersistentLoad | None = None
-) -> Any:
+def load(file: BinaryIO, size_bytes: int, resolve: Resolve, persistent_load: PersistentLoad | None = None) -> Any:
     """Reads one pickle from the file's position and stops right behind it.
 
     `size_bytes` is the length of the file that the pickle belongs to; it bounds what the pickle may build.

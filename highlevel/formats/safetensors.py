@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from highlevel.errors import FormatError, did_you_mean
+from highlevel.errors import FormatError
 from highlevel.formats.atomic import replacing
 from highlevel.formats.guard import (
     as_bytes,
@@ -30,6 +30,7 @@ from highlevel.formats.guard import (
     check_bool,
     check_shape,
     fill,
+    nearest,
     parse_json,
     quote,
     reading,
@@ -93,7 +94,7 @@ def read(
         tensors: dict[str, np.ndarray] = {}
         for name in entries if names is None else names:
             if name not in entries:
-                raise FormatError(f"the file has no tensor {name!r}", hint=did_you_mean(name, entries))
+                raise FormatError(f"the file has no tensor {name!r}", hint=nearest(name, entries))
             entry = entries[name]
             file.seek(data_start + entry.begin)
             array = np.empty(entry.shape, entry.dtype)
@@ -185,9 +186,7 @@ def _parse_entry(name: str, value: Any) -> _Entry:
             expected="dtype, shape and data_offsets",
         )
     if value["dtype"] not in _TYPES:
-        raise FormatError(
-            f"{short(what)} has an unknown type", got=quote(value["dtype"]), expected=", ".join(_TYPES)
-        )
+        raise FormatError(f"{short(what)} has an unknown type", got=quote(value["dtype"]), expected=", ".join(_TYPES))
     shape = check_shape(value["shape"], what)
     begin, end = check_shape(value["data_offsets"], f"the place of {what}")
     if end - begin != bytes_of(shape, _TYPES[value["dtype"]]):
@@ -280,4 +279,3 @@ def _portable(name: Any, value: Any) -> np.ndarray:
             expected=", ".join(str(dtype) for dtype in _TYPES.values()),
         )
     return np.ascontiguousarray(array, little).reshape(array.shape)
-

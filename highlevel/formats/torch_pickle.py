@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import ml_dtypes
 import numpy as np
 
-from highlevel.errors import FormatError, did_you_mean
+from highlevel.errors import FormatError
 from highlevel.formats import pickles
 from highlevel.formats.archive import Archive
 from highlevel.formats.guard import (
@@ -31,6 +31,7 @@ from highlevel.formats.guard import (
     check_bool,
     check_shape,
     fill,
+    nearest,
     quote,
     reading,
     short,
@@ -103,7 +104,7 @@ def state_dict(path: str | os.PathLike[str], key: str | None = None) -> dict[str
         for part in key.split(".") if key else ():
             if not isinstance(tree, dict) or part not in tree:
                 known = tree if isinstance(tree, dict) else ()
-                raise FormatError(f"the checkpoint has no entry {part!r}", hint=did_you_mean(part, known))
+                raise FormatError(f"the checkpoint has no entry {part!r}", hint=nearest(part, known))
             tree = tree[part]
         if isinstance(tree, Record):
             return dict(_module_tensors(tree, _declared_tensors(archive)))

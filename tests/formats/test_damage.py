@@ -351,4 +351,3 @@ def test_no_reader_can_run_what_it_reads(source: Path) -> None:
             assert node.attr not in _BANNED_NAMES
         elif isinstance(node, ast.keyword):
             assert node.arg != "allow_pickle"
-
