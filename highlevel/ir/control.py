@@ -6,23 +6,25 @@ are given are traced into sub-graphs. Variables assigned inside become state of 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from highlevel.errors import ArgumentError, ShapeError
+from highlevel.errors import ArgumentError, DTypeError, ShapeError
 
 from . import operators, primitives, trace, tree
-from .graph import Graph, Symbol, key_of, substitute
+from .dtypes import holds_kind
+from .graph import Graph, Replay, Symbol, key_of
+from .spec import Spec
 from .variable import Variable
 
 
-def _symbols(leaves: Sequence[Any]) -> list[Symbol]:
-    root = trace.open_traces()[0]
-    return [trace.lift(operators.operand(leaf), root) for leaf in leaves]
+def _symbols(operands: Sequence[Any]) -> list[Symbol]:
+    return [trace.lift(operators.operand(operand)) for operand in operands]
 
 
-def _is_symbolic(*trees: Any) -> bool:
-    return any(isinstance(leaf, Symbol) for leaf in tree.leaves(trees))
+def _read_state(state: Sequence[Variable]) -> list[Symbol]:
+    return [variable.master() for variable in state]
 
 
 def _restore_state(state: Sequence[Variable], values: Sequence[Any]) -> None:
@@ -30,14 +32,53 @@ def _restore_state(state: Sequence[Variable], values: Sequence[Any]) -> None:
         variable.assign(value)
 
 
-def inline(graph: Graph, inputs: Sequence[Any]) -> list[Any]:
+def _split(value: Any) -> tuple[list[Any], Any]:
+    """The operands of a tree, and what `_join` needs to put it together; leaves that are None stay None."""
+    leaves, structure = tree.flatten(value)
+    present = tuple([leaf is not None for leaf in leaves])
+    return [operators.operand(leaf) for leaf in leaves if leaf is not None], (structure, present)
+
+
+def _join(shape: Any, operands: Sequence[Any]) -> Any:
+    structure, present = shape
+    supply = iter(operands)
+    return tree.unflatten(structure, [next(supply) if here else None for here in present])
+
+
+def _next_carry(name: str, value: Any, shape: Any, specs: Sequence[Spec]) -> list[Any]:
+    """What a body returns as operands of the carry's specs: shapes must agree, types are cast within reason."""
+    operands, new_shape = _split(value)
+    if new_shape != shape:
+        raise ArgumentError(
+            f"{name}: the body changes the structure of the carry", got=new_shape[0], expected=shape[0]
+        )
+    for i, (operand, spec) in enumerate(zip(operands, specs, strict=True)):
+        if operand.shape != spec.shape:
+            raise ShapeError(f"{name}: the body changes the shape of the carry", got=operand.spec, expected=spec)
+        if not holds_kind(spec.dtype, operand.dtype):
+            raise DTypeError(
+                f"{name}: the body changes the type of the carry",
+                got=operand.spec,
+                expected=spec,
+                hint="start with a carry of the final type, or cast inside the body",
+            )
+        operands[i] = operators.cast(operand, spec.dtype)
+    return operands
+
+
+def inline(graph: Graph, inputs: Sequence[Any]) -> list[Symbol]:
     """The outputs of a closed graph for other inputs, recorded in the open trace."""
-    return list(substitute(graph.outputs, dict(zip(map(key_of, graph.inputs), inputs, strict=True))))
+    replay = Replay(dict(zip(map(key_of, graph.inputs), inputs, strict=True)))
+    return [replay(symbol) for symbol in graph.outputs]
 
 
 # scan --------------------------------------------------------------------------------------------------------------------
 def scan(
-    f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
 ) -> tuple[Any, Any]:
     """A loop with state: `carry, y = f(carry, x)` for each x along the leading axis of `xs`.
 
@@ -45,26 +86,40 @@ def scan(
     xs:      a tree of arrays with one leading size, or None with `length`
     returns: the last carry, and the y's stacked along a new leading axis
     """
-    leaves, structure = tree.flatten(xs)
-    arrays = [] if xs is None else [operators.operand(leaf) for leaf in leaves]
-    sizes = {array.shape[0] for array in arrays if array.ndim} | ({length} if length is not None else set())
-    if len(sizes) != 1 or any(array.ndim == 0 for array in arrays):
+    sequences, xs_shape = _split(xs)
+    carry, carry_shape = _split(init)
+    sizes = {array.shape[0] for array in sequences if array.ndim} | ({length} if length is not None else set())
+    if len(sizes) != 1 or any(array.ndim == 0 for array in sequences):
         raise ShapeError(
             "scan: the number of steps is not clear",
-            got=f"xs of {[array.spec for array in arrays]}, length={length}",
+            got=f"xs of {[array.spec for array in sequences]}, length={length}",
             expected="one leading size, or `length`",
         )
     (steps,) = sizes
-    if trace.is_open():
-        return _scan_symbolic(f, init, arrays, structure if xs is not None else None, steps, reverse)
-    carry, outputs = init, []
+    specs = [operand.spec for operand in carry]
+
+    def step(carry: Sequence[Any], now: Sequence[Any]) -> tuple[list[Any], Any]:
+        new_carry, y = f(_join(carry_shape, carry), _join(xs_shape, now))
+        return _next_carry("scan", new_carry, carry_shape, specs), y
+
+    run = _scan_symbolic if trace.is_open() else _scan_now
+    carry, ys = run(step, carry, sequences, steps, reverse)
+    return _join(carry_shape, carry), ys
+
+
+def _scan_now(step: Any, carry: list[Any], sequences: list[Any], steps: int, reverse: bool) -> tuple[list[Any], Any]:
+    rows: list[Any] = []
     for t in reversed(range(steps)) if reverse else range(steps):
-        carry, y = f(carry, None if xs is None else tree.unflatten(structure, [array[t] for array in arrays]))
-        outputs.append(y)
-    if not outputs:
-        raise ArgumentError("scan: no steps", got="length 0", expected="at least one step outside of a traced function")
-    ordered = outputs[::-1] if reverse else outputs
-    return carry, tree.map(lambda *items: None if items[0] is None else stack(items), *ordered)
+        carry, y = step(carry, [sequence[t] for sequence in sequences])
+        operands, shape = _split(y)
+        rows.append(operands)
+    if not rows:
+        raise ArgumentError(
+            "scan: no steps", got="length 0", expected="at least one step outside of a traced function"
+        )
+    if reverse:
+        rows.reverse()
+    return carry, _join(shape, [stack(column) for column in zip(*rows, strict=True)])
 
 
 def stack(items: Sequence[Any]) -> Any:
@@ -74,55 +129,58 @@ def stack(items: Sequence[Any]) -> Any:
     return rows[0] if len(rows) == 1 else primitives.concatenate(*rows, axis=0)
 
 
-def _scan_symbolic(f: Any, init: Any, arrays: list[Any], structure: Any, steps: int, reverse: bool) -> tuple[Any, Any]:
-    carry_leaves, carry_structure = tree.flatten(init)
-    carry = _symbols(carry_leaves)
-    sequences = _symbols(arrays)
-    shapes: dict[str, Any] = {}
+def _scan_symbolic(
+    step: Any, carry: list[Any], sequences: list[Any], steps: int, reverse: bool
+) -> tuple[Sequence[Any], Any]:
+    carry, sequences = _symbols(carry), _symbols(sequences)
+    shapes: list[Any] = []
 
     def body(*symbols: Symbol) -> list[Any]:
-        now = tree.unflatten(carry_structure, symbols[: len(carry)])
-        x = None if structure is None else tree.unflatten(structure, symbols[len(carry) :])
-        new_carry, y = f(now, x)
-        new_leaves, new_structure = tree.flatten(new_carry)
-        if new_structure != carry_structure:
-            raise ArgumentError("scan: the body changes the carry's structure", got=new_structure, expected=carry_structure)
-        ys, shapes["y"] = tree.flatten(y)
-        shapes["present"] = [item is not None for item in ys]
-        kept = [operators.operand(item) for item in ys if item is not None]
-        ends = [operators.cast(n, c.dtype) for n, c in zip(new_leaves, carry, strict=True)]
-        return [*ends, *kept]
+        ends, y = step(symbols[: len(carry)], symbols[len(carry) :])
+        ys, shape = _split(y)
+        shapes[:] = [shape]
+        return [*ends, *ys]
 
     slices = [sequence.spec.with_shape(sequence.shape[1:]) for sequence in sequences]
     sub = trace.trace_subgraph(body, [*(s.spec for s in carry), *slices], hoist=True)
-    graph, ys = _with_intermediates(_carry_first(sub, len(carry)), len(sub.captured), len(sub.state) + len(carry))
-    state = _symbols([variable.read() for variable in sub.state])
+    constants, carries = len(sub.captured), len(sub.state) + len(carry)
+    graph = _state_first(sub, len(carry))
+    ys = len(graph.outputs) - carries
+    graph, used = _without_unused(_with_intermediates(graph, constants, carries), constants + carries)
     results = primitives.scan(
-        *sub.captured, *state, *carry, *sequences,
-        body=graph, constants=len(sub.captured), carries=len(state) + len(carry), length=steps, reverse=reverse,
+        *sub.captured, *_read_state(sub.state), *carry, *(sequence for sequence, u in zip(sequences, used, strict=True) if u),
+        body=graph, constants=constants, carries=carries, length=steps, reverse=reverse,
     )  # fmt: skip
-    _restore_state(sub.state, results[: len(state)])
-    end = len(state) + len(carry)
-    supply = iter(results[end : end + ys])
-    outputs = [next(supply) if present else None for present in shapes["present"]]
-    return tree.unflatten(carry_structure, results[len(state) : end]), tree.unflatten(shapes["y"], outputs)
+    _restore_state(sub.state, results[: len(sub.state)])
+    return results[len(sub.state) : carries], _join(shapes[0], results[carries : carries + ys])
 
 
-def _carry_first(sub: trace.SubGraph, carries: int) -> Graph:
+def _state_first(sub: trace.SubGraph, carries: int) -> Graph:
     """Outputs (carry…, ys…, state…) in the order (state…, carry…, ys…) of the loop's operands."""
     outputs, n = sub.graph.outputs, len(sub.state)
     split = len(outputs) - n
     return Graph(sub.graph.inputs, (*outputs[split:], *outputs[:carries], *outputs[carries:split]))
 
 
-def _with_intermediates(graph: Graph, constants: int, carries: int) -> tuple[Graph, int]:
+def _with_intermediates(graph: Graph, constants: int, carries: int) -> Graph:
     """Adds the carry that enters each step and every intermediate that is not mere movement as extra outputs."""
-    ys = len(graph.outputs) - carries
     extra = list(graph.inputs[constants : constants + carries])
     for node in graph.nodes():
         if node.primitive is not None and node.inputs and node.primitive.family != "movement":
             extra += node.outputs
-    return Graph(graph.inputs, (*graph.outputs, *extra)), ys
+    there = {key_of(symbol) for symbol in graph.outputs[carries:]}
+    return Graph(graph.inputs, (*graph.outputs, *(symbol for symbol in extra if key_of(symbol) not in there)))
+
+
+def _without_unused(graph: Graph, kept: int) -> tuple[Graph, list[bool]]:
+    """The graph without inputs beyond the first `kept` that it does not use; which of those it uses.
+
+    The loop of a gradient offers its body everything that the forward loop can save; what is not taken is never saved.
+    """
+    nodes = {node.id for node in graph.nodes()}
+    used = [symbol.node.id in nodes for symbol in graph.inputs[kept:]]
+    taken = [symbol for symbol, u in zip(graph.inputs[kept:], used, strict=True) if u]
+    return Graph((*graph.inputs[:kept], *taken), graph.outputs), used
 
 
 # cond --------------------------------------------------------------------------------------------------------------------
@@ -131,18 +189,19 @@ def cond(predicate: Any, true_fn: Callable[..., Any], false_fn: Callable[..., An
     if isinstance(predicate, bool):
         return (true_fn if predicate else false_fn)(*operands)
     predicate = operators.operand(predicate)
+    if predicate.shape != ():
+        raise ShapeError(
+            "cond: the condition is not a scalar", got=predicate.spec, expected="shape ()", hint="ops.where"
+        )
     if not isinstance(predicate, Symbol):
         return (true_fn if bool(predicate) else false_fn)(*operands)
-    if predicate.shape != ():
-        raise ShapeError("cond: the condition is not a scalar", got=predicate.spec, expected="shape ()", hint="ops.where")
-    predicate = operators.cast(predicate, "bool")
     shapes: list[Any] = []
 
     def traced(branch: Callable[..., Any]) -> Callable[[], list[Any]]:
         def run() -> list[Any]:
-            leaves, structure = tree.flatten(branch(*operands))
-            shapes.append(structure)
-            return [operators.operand(leaf) for leaf in leaves]
+            results, shape = _split(branch(*operands))
+            shapes.append(shape)
+            return results
 
         return run
 
@@ -150,23 +209,30 @@ def cond(predicate: Any, true_fn: Callable[..., Any], false_fn: Callable[..., An
     otherwise = trace.trace_subgraph(traced(false_fn), (), state=then.state)
     if len(otherwise.state) != len(then.state):
         then = trace.trace_subgraph(traced(true_fn), (), state=otherwise.state)
-    if shapes[-1] != shapes[0]:
-        raise ArgumentError("cond: the branches return different structures", got=shapes[-1], expected=shapes[0])
-    merged = {key_of(s): s for s in (*then.captured, *otherwise.captured)}
-    captured = [merged[key] for key in sorted(merged)]
-    first, second = _widen(then, captured), _widen(otherwise, captured)
-    state = _symbols([variable.read() for variable in then.state])
-    results = primitives.cond(predicate, *captured, *state, then=first, otherwise=second)
-    count = len(results) - len(state)
+    for shape in shapes:
+        if shape != shapes[0]:
+            raise ArgumentError("cond: the branches return different structures", got=shape[0], expected=shapes[0][0])
+    captured = _captured_by(then, otherwise)
+    results = primitives.cond(
+        operators.cast(predicate, "bool"), *captured, *_read_state(then.state),
+        then=_taking(captured, then), otherwise=_taking(captured, otherwise),
+    )  # fmt: skip
+    count = len(results) - len(then.state)
     _restore_state(then.state, results[count:])
-    return tree.unflatten(shapes[0], results[:count])
+    return _join(shapes[0], results[:count])
 
 
-def _widen(sub: trace.SubGraph, captured: Sequence[Symbol]) -> Graph:
-    """The sub-graph with an input for each symbol of `captured`, used or not."""
+def _captured_by(*subs: trace.SubGraph) -> list[Symbol]:
+    """What any of the sub-graphs uses of its surroundings, in order of creation."""
+    merged = {key_of(symbol): symbol for sub in subs for symbol in sub.captured}
+    return [merged[key] for key in sorted(merged)]
+
+
+def _taking(captured: Sequence[Symbol], sub: trace.SubGraph) -> Graph:
+    """The sub-graph with an input for each symbol of `captured`, used or not, so that two sub-graphs take the same."""
     own = dict(zip(map(key_of, sub.captured), sub.graph.inputs, strict=False))
-    with trace.Trace() as unused:
-        inputs = [own[key_of(s)] if key_of(s) in own else unused.leaf("input", "unused", s.spec) for s in captured]
+    unused = trace.Trace(serial=sub.graph.owner)
+    inputs = [own[key_of(s)] if key_of(s) in own else unused.leaf("input", "unused", s.spec) for s in captured]
     return Graph((*inputs, *sub.graph.inputs[len(sub.captured) :]), sub.graph.outputs)
 
 
@@ -179,43 +245,51 @@ def while_loop(
     Differentiable if `maximum_iterations` is given. Returns loop_vars, in their structure.
     """
     single = not isinstance(loop_vars, (list, tuple))
-    start = (loop_vars,) if single else loop_vars
-    if not trace.is_open():
-        values, count = start, 0
-        while (maximum_iterations is None or count < maximum_iterations) and bool(cond(*values)):
-            result = body(*values)
-            values = result if isinstance(result, (list, tuple)) else (result,)
+    carry, shape = _split((loop_vars,) if single else loop_vars)
+    specs = [operand.spec for operand in carry]
+
+    def step(*operands: Any) -> list[Any]:
+        result = body(*_join(shape, operands))
+        if single and not (isinstance(result, (list, tuple)) and len(result) == 1):
+            result = (result,)
+        elif isinstance(result, (list, tuple)):  # a list for a tuple is as good
+            result = tree.unflatten(tree.flatten(loop_vars)[1], tree.leaves(result))
+        return _next_carry("while_loop", result, shape, specs)
+
+    def test(*operands: Any) -> list[Any]:
+        return [operators.cast(cond(*_join(shape, operands)), "bool")]
+
+    if trace.is_open():
+        carry = _while_symbolic(test, step, carry, maximum_iterations)
+    else:
+        count = 0
+        while (maximum_iterations is None or count < maximum_iterations) and bool(test(*carry)[0]):
+            carry = step(*carry)
             count += 1
-        return values[0] if single else values
-    leaves, structure = tree.flatten(tuple(start))
-    carry = _symbols(leaves)
+    values = _join(shape, carry)
+    return values[0] if single else values
 
-    def step(*symbols: Symbol) -> list[Any]:
-        result = body(*tree.unflatten(structure, symbols))
-        new, new_structure = tree.flatten(tuple(result) if isinstance(result, (list, tuple)) else (result,))
-        if new_structure != structure:
-            raise ArgumentError("while_loop: the body changes the structure", got=new_structure, expected=structure)
-        return [operators.cast(n, c.dtype) for n, c in zip(new, carry, strict=True)]
 
-    def test(*symbols: Symbol) -> list[Any]:
-        return [operators.cast(cond(*tree.unflatten(structure, symbols)), "bool")]
-
+def _while_symbolic(test: Any, step: Any, carry: list[Any], max_steps: int | None) -> list[Any]:
+    carry = _symbols(carry)
     specs = [symbol.spec for symbol in carry]
     stepped = trace.trace_subgraph(step, specs, hoist=True)
     tested = trace.trace_subgraph(test, specs, hoist=True, state=stepped.state)
-    merged = {key_of(s): s for s in (*stepped.captured, *tested.captured)}
-    captured = [merged[key] for key in sorted(merged)]
-    count = len(stepped.state)
-    state = _symbols([variable.read() for variable in stepped.state])
-    graph = _carry_first(trace.SubGraph(_widen(stepped, captured), captured, stepped.state), len(carry))
-    condition = _widen(tested, captured)
+    if len(tested.state) != len(stepped.state):
+        names = [variable.path for variable in tested.state[len(stepped.state) :]]
+        raise ArgumentError(
+            "while_loop: the condition assigns a variable", got=", ".join(names), expected="assignments in the body only"
+        )
+    captured = _captured_by(stepped, tested)
+    condition = _taking(captured, tested)
     results = primitives.while_loop(
-        *captured, *state, *carry, condition=Graph(condition.inputs, condition.outputs[:1]), body=graph,
-        constants=len(captured), max_steps=maximum_iterations,
+        *captured, *_read_state(stepped.state), *carry,
+        condition=Graph(condition.inputs, condition.outputs[:1]),
+        body=_state_first(trace.SubGraph(_taking(captured, stepped), captured, stepped.state), len(carry)),
+        constants=len(captured), max_steps=max_steps,
     )  # fmt: skip
-    _restore_state(stepped.state, results[:count])
-    values = tree.unflatten(structure, results[count:])
-    return values[0] if single else type(start)(values)
+    _restore_state(stepped.state, results[: len(stepped.state)])
+    return list(results[len(stepped.state) :])
 
 
 # calls -------------------------------------------------------------------------------------------------------------------
@@ -225,30 +299,31 @@ def call(
     """Runs a function of arrays as one named node, which a backend may claim whole.
 
     rule: its gradient, `rule(g, y, *operands, **options)` → one cotangent per operand; without it the body is recomputed and
-    differentiated
+          differentiated
     """
     values = [operators.operand(operand) for operand in operands]
-    if not _is_symbolic(values):
+    if not any(isinstance(value, Symbol) for value in values):
         return function(*values, **options)
-    symbols = _symbols(values)
-    structure: list[Any] = []
+    return _call_symbolic(name, function, _symbols(values), rule, options)
+
+
+def _call_symbolic(name: str, function: Any, symbols: list[Symbol], rule: Any, options: dict[str, Any]) -> Any:
+    shapes: list[Any] = []
 
     def body(*inputs: Symbol) -> list[Any]:
-        leaves, shape = tree.flatten(function(*inputs, **options))
-        structure[:] = [shape]
-        return [operators.operand(leaf) for leaf in leaves]
+        results, shape = _split(function(*inputs, **options))
+        shapes[:] = [shape]
+        return results
 
     sub = trace.trace_subgraph(body, [symbol.spec for symbol in symbols])
-    state = _symbols([variable.read() for variable in sub.state])
-    wrapped = None
-    if rule is not None:
-        if sub.captured or sub.state:
-            raise ArgumentError(f"{name}: a function with its own gradient must take all it uses as operands")
-        wrapped = rule
-    results = primitives.call(*sub.captured, *state, *symbols, name=name, body=sub.graph, rule=wrapped, options=options)
-    count = len(results) - len(state)
+    if rule is not None and (sub.captured or sub.state):
+        raise ArgumentError(f"{name}: a function with its own gradient must take all it uses as operands")
+    results = primitives.call(
+        *sub.captured, *_read_state(sub.state), *symbols, name=name, body=sub.graph, rule=rule, options=options
+    )
+    count = len(results) - len(sub.state)
     _restore_state(sub.state, results[count:])
-    return tree.unflatten(structure[0], results[:count])
+    return _join(shapes[0], results[:count])
 
 
 def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,6 +333,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def run(*args: Any, **kwargs: Any) -> Any:
+        if not trace.is_open():
+            return function(*args, **kwargs)
         leaves, structure = tree.flatten((args, kwargs))
         data = [i for i, leaf in enumerate(leaves) if jit.is_array(leaf)]
 
@@ -268,7 +345,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
             inner_args, inner_kwargs = tree.unflatten(structure, filled)
             return function(*inner_args, **inner_kwargs)
 
-        return call("checkpoint", body, *(leaves[i] for i in data))
+        return _call_symbolic("checkpoint", body, _symbols([leaves[i] for i in data]), None, {})
 
     return run
 
@@ -276,7 +353,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
 def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that brings its own gradient: it returns `(y, gradient)`.
 
-    `gradient(*upstream)` (or `gradient(*args, upstream=…)`, Keras's form) returns one cotangent per argument.
+    `gradient(*upstream)` (or `gradient(*args, upstream=…)`, Keras's form) returns one cotangent per argument. Variables that the
+    function reads on its own account get no gradient.
 
     >>> from highlevel import grad, ops
     >>> @custom_gradient
@@ -290,25 +368,27 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         operands = [operators.operand(arg) for arg in args]
         y, gradient = function(*operands)
-        if not _is_symbolic(operands, y):
+        if not any(isinstance(leaf, Symbol) for leaf in (*operands, *tree.leaves(y))):
             return y
         results, structure = tree.flatten(y)
-        results, operands = _symbols(results), _symbols(operands)
+        results, symbols = _symbols(results), _symbols(operands)
 
         def rule(*upstream: Symbol) -> list[Any]:
             cotangents = _call_gradient(gradient, operands, upstream)
-            if len(cotangents) != len(operands):
+            if len(cotangents) != len(symbols):
                 raise ArgumentError(
-                    "custom_gradient: one cotangent per argument", got=len(cotangents), expected=len(operands)
+                    "custom_gradient: one cotangent per argument", got=len(cotangents), expected=len(symbols)
                 )
             return [
                 operators.zeros_like(x) if c is None else operators.cast(operators.broadcast_to(c, x.shape), x.dtype)
-                for c, x in zip(cotangents, operands, strict=True)
+                for c, x in zip(cotangents, symbols, strict=True)
             ]
 
         sub = trace.trace_subgraph(rule, [result.spec for result in results])
+        if sub.state:
+            raise ArgumentError("custom_gradient: the gradient assigns a variable", got=sub.state[0].path)
         outputs = primitives.custom_gradient(
-            *results, *operands, *sub.captured, results=len(results), operands=len(operands), rule=sub.graph
+            *results, *symbols, *sub.captured, results=len(results), operands=len(symbols), rule=sub.graph
         )
         return tree.unflatten(structure, outputs)
 
@@ -316,10 +396,8 @@ def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _call_gradient(gradient: Callable[..., Any], operands: Sequence[Any], upstream: Sequence[Any]) -> Sequence[Any]:
-    import inspect
-
-    if "upstream" in inspect.signature(gradient).parameters and len(upstream) == 1:
-        parameters = inspect.signature(gradient).parameters
+    parameters = inspect.signature(gradient).parameters
+    if "upstream" in parameters and len(upstream) == 1:
         keras_form = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
         found = gradient(*operands, upstream=upstream[0]) if keras_form else gradient(upstream=upstream[0])
     else:

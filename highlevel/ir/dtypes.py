@@ -44,7 +44,9 @@ class DType:
     def __eq__(self, other: object) -> bool:
         if isinstance(other, DType):
             return self is other
-        return self.name == other if isinstance(other, str) else bool(self.numpy == other)
+        if isinstance(other, (np.dtype, type)):
+            return bool(self.numpy == other)
+        return isinstance(other, str) and self.name == other
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -82,7 +84,7 @@ ALL = (bool_, uint8, uint16, uint32, uint64, int8, int16, int32, int64, float16,
 FLOATS = (float16, bfloat16, float32, float64)
 BY_NAME: dict[str, DType] = {dtype.name: dtype for dtype in ALL}
 _BY_NUMPY: dict[Any, DType] = {dtype.numpy: dtype for dtype in ALL}
-_BY_PYTHON: dict[Any, DType] = {bool: bool_, int: int32, float: float32}
+_BY_PYTHON: dict[Any, DType] = {bool: bool_, int: int32, float: float32, "int": int32, "float": float32}
 
 
 def as_dtype(value: Any) -> DType:
@@ -91,14 +93,14 @@ def as_dtype(value: Any) -> DType:
         return value
     if isinstance(value, str) and value in BY_NAME:
         return BY_NAME[value]
-    if isinstance(value, type) and value in _BY_PYTHON:
+    if isinstance(value, (type, str)) and value in _BY_PYTHON:
         return _BY_PYTHON[value]
     try:
-        return _BY_NUMPY[np.dtype(value)]
+        if value is not None:  # which NumPy takes for float64
+            return _BY_NUMPY[np.dtype(value).newbyteorder("=")]
     except (TypeError, KeyError):
-        raise DTypeError(
-            f"{value!r} is not a data type of this library", hint=did_you_mean(value, BY_NAME)
-        ) from None
+        pass
+    raise DTypeError(f"{value!r} is not a data type of this library", hint=did_you_mean(value, BY_NAME))
 
 
 # The lattice as its covering relation: from each type to the next wider ones.
@@ -151,6 +153,16 @@ def promote_scalar(dtype: DType, scalar: bool | int | float) -> DType:
     if isinstance(scalar, int):
         return int32 if dtype.is_bool else dtype
     return dtype if dtype.is_float else float32
+
+
+def holds_kind(target: DType, source: DType) -> bool:
+    """Whether values of `source` may be stored as `target` without being asked for: never a float as an integer.
+
+    >>> holds_kind(float16, float32), holds_kind(float32, int32), holds_kind(int32, float32), holds_kind(bool_, int8)
+    (True, True, False, False)
+    """
+    rank = {"bool": 0, "uint": 1, "int": 1, "float": 2}
+    return rank[source.kind] <= rank[target.kind]
 
 
 def to_float(dtype: DType) -> DType:

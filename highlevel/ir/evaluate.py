@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from .graph import Graph, Leaf, key_of
 from .primitive import Primitive
@@ -16,7 +17,7 @@ from .primitive import Primitive
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operator: the slots it reads and writes, and the slots that nobody reads after it."""
+    """One operator: the slots it reads and writes, and those of them that nobody reads after it."""
 
     primitive: Primitive
     attrs: dict[str, Any]
@@ -45,20 +46,18 @@ class Program:
         self.leaves: list[tuple[int, Leaf]] = [
             (slots[node.id, 0], node.leaf) for node in nodes if node.leaf is not None and node.leaf.kind != "input"
         ]
-        kept = set(self.results) | set(self.inputs)
-        used = set(kept)
+        used = set(self.results) | set(self.inputs)  # never dropped, and what later steps read
         steps: list[Step] = []
         for node in reversed(nodes):
             if node.primitive is None:
                 continue
             reads = tuple(slots[key_of(symbol)] for symbol in node.inputs)
             writes = tuple(slots[node.id, index] for index in range(len(node.specs)))
-            drops = tuple({slot for slot in reads if slot not in used})
-            wanted = tuple(slot in used for slot in writes)
-            used.update(reads)
+            drops = tuple(sorted({*reads, *writes} - used))
             attrs = dict(node.attrs)
             if node.primitive.selective:
-                attrs["wanted"] = wanted
+                attrs["wanted"] = tuple(slot in used for slot in writes)
+            used.update(reads)
             steps.append(Step(node.primitive, attrs, reads, writes, drops))
         self.steps = tuple(reversed(steps))
 
@@ -71,11 +70,21 @@ class Program:
             values[slot] = value
         for step in self.steps:
             results = step.primitive.numpy(xp, *[values[slot] for slot in step.inputs], **step.attrs)
-            for slot in step.drops:
-                values[slot] = None
             if step.primitive.multiple:
                 for slot, value in zip(step.outputs, results, strict=True):
                     values[slot] = value
             else:
                 values[step.outputs[0]] = results
+            for slot in step.drops:
+                values[slot] = None
         return [values[slot] for slot in self.results]
+
+
+_programs: WeakKeyDictionary[Graph, Program] = WeakKeyDictionary()
+
+
+def program(graph: Graph) -> Program:
+    """The program of a sub-graph, made ready once: loop bodies run many times."""
+    if graph not in _programs:
+        _programs[graph] = Program(graph)
+    return _programs[graph]

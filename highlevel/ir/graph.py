@@ -1,15 +1,15 @@
 """Graphs: immutable nodes, the symbols that are their outputs, and walks over them.
 
 Invariants. A node is created after its inputs, and ids count upwards, so sorting by id is a topological order. Tracing
-never merges nodes; `merge_common` does, as a pass that keeps one origin of each merged group. A graph owns nothing but its
-boundary (inputs, outputs, updates): the nodes in between are those reachable from it.
+never merges nodes; `merge_common` does, as a pass that keeps the first origin of each merged group. A graph owns nothing
+but its boundary (inputs, outputs, updates): the nodes in between are those reachable from it.
 """
 
 from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,7 @@ class Node:
 
     @property
     def outputs(self) -> tuple[Symbol, ...]:
-        return tuple(Symbol(self, index) for index in range(len(self.specs)))
+        return tuple([Symbol(self, index) for index in range(len(self.specs))])
 
     def __repr__(self) -> str:
         return f"Node({self.name}, {', '.join(map(str, self.specs))})"
@@ -90,14 +90,16 @@ class Abstract(Operand):
 class Symbol(Abstract):
     """An output of a node. Two symbols are the same if they are the same output of the same node."""
 
-    __slots__ = ("__weakref__", "index", "node")
+    __slots__ = ("__weakref__", "index", "mask", "node")
 
     node: Node
     index: int
+    mask: Any  # which steps of a sequence count: put there and read by layers
 
     def __init__(self, node: Node, index: int = 0) -> None:
         self.node = node
         self.index = index
+        self.mask = None
 
     @property
     def spec(self) -> Spec:
@@ -112,50 +114,37 @@ class Symbol(Abstract):
         return trace.record(primitive, operands, attrs)
 
     def numpy(self) -> np.ndarray[Any, Any]:
+        """The value, if the trace runs eagerly; otherwise an error that says what to do instead."""
         if self.node.values is None:
             raise TraceError(
                 f"a symbolic value was used as a number: {self.spec} of {self.node.name}",
+                got=str(self.node.origin) or None,
                 expected="concrete values where Python needs a number (float(), bool(), if, print of values, NumPy)",
-                layer=self.node.origin.layer or None,
                 hint="use ops.cond, ops.where or ops.while_loop, or compile(..., run_eagerly=True) to look at values",
             )
-        return np.asarray(self.node.values[self.index])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        return np.array(self.numpy(), dtype=dtype)
-
-    def __bool__(self) -> bool:
-        return bool(self.numpy())
-
-    def __float__(self) -> float:
-        return float(self.numpy())
-
-    def __int__(self) -> int:
-        return int(self.numpy())
-
-    def __index__(self) -> int:
-        return self.numpy().__index__()
-
-    def item(self) -> Any:
-        return self.numpy().item()
+        array = np.asarray(trace.executor().to_host(self.node.values[self.index])).view()
+        array.flags.writeable = False
+        return array
 
     def __repr__(self) -> str:
-        return f"<Symbol {self.spec} of {self.node.name}>"
+        shown = f": {np.array2string(self.numpy(), separator=', ', threshold=50)}" if self.node.values else ""
+        return f"<Symbol {self.spec} of {self.node.name}{shown}>"
 
 
 def key_of(symbol: Symbol) -> tuple[int, int]:
     return symbol.node.id, symbol.index
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A program: inputs to outputs, with the variables it reads and the new values that it gives them.
 
     inputs:   symbols of "input" leaves, in calling order
     outputs:  symbols
-    reads:    (variable, its symbol) – the value that the variable has when the program starts
-    updates:  (variable, symbol) – the value that it has when the program ends
-    captures: symbols of enclosing graphs that the graph uses (sub-graphs only; they become operands of the loop)
+    reads:    (variable, its symbol) – the value that the variable has when the program starts; in order of first use
+    updates:  (variable, symbol) – the value that it has when the program ends; in order of first assignment
+
+    A sub-graph (of a loop, a branch) is closed: it reads no variables, and what it uses of its surroundings is an input.
     """
 
     inputs: tuple[Symbol, ...]
@@ -171,6 +160,11 @@ class Graph:
     def nodes(self) -> list[Node]:
         """The nodes that the results depend on, in topological order, inputs included."""
         return reachable(self.results)
+
+    @property
+    def owner(self) -> int:
+        """The serial number of the trace that made it."""
+        return max((symbol.node.owner for symbol in (*self.inputs, *self.results)), default=0)
 
     def __str__(self) -> str:
         from .printer import format_graph
@@ -203,21 +197,41 @@ def captures(symbols: Iterable[Symbol], owner: int) -> list[Symbol]:
     return [outside[key] for key in sorted(outside)]
 
 
-def substitute(symbols: Sequence[Symbol], replacements: Mapping[tuple[int, int], Symbol]) -> list[Symbol]:
-    """The same expressions with some symbols (by key) replaced; only what depends on them is built anew."""
-    known = dict(replacements)
+class Replay:
+    """Expressions recorded again in the open trace, with stand-ins for some of their symbols.
 
-    def lookup(symbol: Symbol) -> Symbol:
-        return known.get(key_of(symbol), symbol)
+    Built anew is what depends on a stand-in – and fills, which are cheaper to repeat than to hand over – each node once,
+    however often it is asked for; all else stands for itself.
+    """
 
-    for node in reachable(symbols, stop=lambda node: all((node.id, i) in replacements for i in range(len(node.specs)))):
-        if node.primitive is None or (node.id, 0) in known:
-            continue
-        if any(key_of(symbol) in known for symbol in node.inputs):
-            rebuilt = trace.record_many(node.primitive, tuple(map(lookup, node.inputs)), node.attrs, node.origin)
-            for index, symbol in enumerate(rebuilt):
-                known.setdefault((node.id, index), symbol)
-    return [lookup(symbol) for symbol in symbols]
+    def __init__(self, stand_ins: Mapping[tuple[int, int], Symbol]) -> None:
+        self._known = dict(stand_ins)
+
+    def __call__(self, symbol: Symbol) -> Symbol:
+        key = key_of(symbol)
+        if key not in self._known:
+            self._record_inputs_first(symbol.node)
+        return self._known[key]
+
+    def _record_inputs_first(self, last: Node) -> None:
+        known, stack = self._known, [last]
+        while stack:
+            node = stack[-1]
+            missing = [symbol.node for symbol in node.inputs if key_of(symbol) not in known]
+            if missing:
+                stack.extend(reversed(missing))
+                continue
+            stack.pop()
+            if any((node.id, index) not in known for index in range(len(node.specs))):
+                for index, symbol in enumerate(self._record(node)):
+                    known.setdefault((node.id, index), symbol)
+
+    def _record(self, node: Node) -> tuple[Symbol, ...]:
+        inputs = tuple([self._known[key_of(symbol)] for symbol in node.inputs])
+        same = all(key_of(new) == key_of(old) for new, old in zip(inputs, node.inputs, strict=True))
+        if node.primitive is None or (same and inputs):
+            return node.outputs
+        return trace.record_many(node.primitive, inputs, node.attrs, node.origin)
 
 
 def attribute_key(value: Any) -> Any:
@@ -236,28 +250,27 @@ def attribute_key(value: Any) -> Any:
 
 
 def merge_common(graph: Graph) -> Graph:
-    """Hash-consing: equal operators on equal inputs become one node. Two different constants or inputs stay apart."""
+    """Hash-consing: equal operators on equal inputs become one node. Two different constants or inputs stay apart.
+
+    Sub-graphs of control flow are left as they are.
+    """
     known: dict[tuple[int, int], Symbol] = {}
     seen: dict[Any, tuple[Symbol, ...]] = {}
 
     def lookup(symbol: Symbol) -> Symbol:
         return known.get(key_of(symbol), symbol)
 
-    for node in graph.nodes():
-        if node.primitive is None:
-            continue
-        inputs = tuple(map(lookup, node.inputs))
-        key = (node.name, tuple(map(key_of, inputs)), attribute_key(dict(node.attrs)))
-        if key not in seen:
-            changed = any(key_of(a) != key_of(b) for a, b in zip(inputs, node.inputs, strict=True))
-            if changed:
-                node_symbols = trace.record_many(node.primitive, inputs, node.attrs, node.origin)
-                known.update({(node.id, i): symbol for i, symbol in enumerate(node_symbols)})
-                seen[key] = node_symbols
-            else:
-                seen[key] = node.outputs
-        else:
-            known.update({(node.id, i): symbol for i, symbol in enumerate(seen[key])})
+    with trace.Trace(serial=graph.owner):
+        for node in graph.nodes():
+            if node.primitive is None:
+                continue
+            inputs = tuple(map(lookup, node.inputs))
+            key = (node.name, tuple(map(key_of, inputs)), attribute_key(dict(node.attrs)))
+            if key not in seen:
+                changed = any(key_of(a) != key_of(b) for a, b in zip(inputs, node.inputs, strict=True))
+                again = trace.record_many(node.primitive, inputs, node.attrs, node.origin) if changed else node.outputs
+                seen[key] = again
+            known.update(((node.id, index), symbol) for index, symbol in enumerate(seen[key]))
     return Graph(
         graph.inputs,
         tuple(map(lookup, graph.outputs)),

@@ -7,22 +7,25 @@ depends on (`trainable`, for one), and is set aside while they differ.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from . import trace, tree, variable
-from .graph import Graph, Symbol
+from highlevel.errors import ArgumentError
+
+from . import operators, trace, tree, variable
+from .graph import Graph, Symbol, attribute_key
 from .operand import Operand
 from .spec import Spec
 from .tensor import Tensor
 from .variable import Variable
 
 PROGRAMS_KEPT = 64
+_clock = itertools.count()
 
 
 def is_array(leaf: Any) -> bool:
@@ -30,116 +33,144 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, (Operand, np.ndarray, np.generic)) and not isinstance(leaf, Variable)
 
 
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a program is traced for: the tree of arguments, which leaves are arrays, their specs, and the other leaves."""
+
+    structure: Any
+    is_data: tuple[bool, ...]
+    specs: tuple[Spec, ...]
+    statics: tuple[Any, ...]
+
+
 @dataclass(slots=True)
 class Entry:
-    """A traced and compiled signature."""
+    """A traced and compiled signature.
+
+    structure, places: of the results; a place holds a result that is not an array, or None where an output belongs
+    settings:          (owner, name, value) of what the program depends on, known to hold at `epoch`
+    """
 
     graph: Graph
     executable: trace.Executable
     structure: Any
+    places: Sequence[Any]
     backend: trace.Executor
     settings: list[tuple[Any, str, Any]]
     epoch: int
+    used: int = 0
 
     def is_valid(self, backend: trace.Executor) -> bool:
         if self.backend is not backend:
             return False
-        if self.epoch != variable.epoch():
+        now = variable.epoch()
+        if self.epoch != now:
             if any(getattr(owner, name) != value for owner, name, value in self.settings):
                 return False
-            self.epoch = variable.epoch()
+            self.epoch = now
         return True
 
 
 class Compiled:
-    """A function with its compiled programs, the most recently used of which are kept."""
+    """A function with its compiled programs, the most recently used of which are kept.
 
-    def __init__(self, function: Callable[..., Any], *, options: dict[str, Any] | None = None, eager: bool = False) -> None:
+    eager:  nothing is compiled: the function runs on symbols that have values, which can be printed
+    traces: how often the function was traced; tells whether something is retraced by accident
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], *, options: dict[str, Any] | None = None, eager: bool = False
+    ) -> None:
         self.function = function
         self.options = options or {}
         self.eager = eager
-        self.traces = 0  # how often the function was traced: tells whether something is retraced by accident
-        self._programs: OrderedDict[Any, list[Entry]] = OrderedDict()
+        self.traces = 0
+        self._programs: dict[Signature, list[Entry]] = {}
         self._lock = threading.RLock()
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", "compiled")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        leaves, structure = tree.flatten((args, kwargs))
         if trace.is_open():
             return self.function(*args, **kwargs)  # part of the program being traced
-        arrays = [_tensor(leaf) for leaf in leaves if is_array(leaf)]
-        statics = tuple([(type(leaf), _hashable(leaf)) for leaf in leaves if not is_array(leaf)])
-        positions = tuple([is_array(leaf) for leaf in leaves])
-        specs = tuple([array.spec for array in arrays])
+        leaves, arrays, signature = self._sign(args, kwargs)
         if self.eager:
-            return self._run_eagerly(leaves, structure, positions, arrays)
-        entry = self.entry(leaves, structure, positions, specs, statics)
+            return self._run_eagerly(leaves, arrays, signature)
+        entry = self._entry(leaves, signature)
         handles = entry.executable.run([array.handle_on(entry.backend) for array in arrays])
         outputs = [Tensor(h, s.spec, entry.backend) for h, s in zip(handles, entry.graph.outputs, strict=True)]
-        return tree.unflatten(entry.structure[0], _restore(entry.structure[1], outputs))
-
-    def entry(
-        self, leaves: Sequence[Any], structure: Any, positions: tuple[bool, ...], specs: tuple[Spec, ...], statics: Any
-    ) -> Entry:
-        backend = trace.executor()
-        key = structure, positions, specs, statics
-        with self._lock:
-            entries = self._programs.setdefault(key, [])
-            self._programs.move_to_end(key)
-            for entry in entries:
-                if entry.is_valid(backend):
-                    return entry
-            entries.append(self._trace(leaves, structure, positions, specs, backend))
-            while len(self._programs) > PROGRAMS_KEPT:
-                self._programs.popitem(last=False)
-            return entries[-1]
+        return _assemble(entry.structure, entry.places, outputs)
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The program for these arguments, traced (and compiled) if it has not been."""
-        leaves, structure = tree.flatten((args, kwargs))
-        arrays = [_tensor(leaf) for leaf in leaves if is_array(leaf)]
-        statics = tuple((type(leaf), _hashable(leaf)) for leaf in leaves if not is_array(leaf))
-        positions = tuple(is_array(leaf) for leaf in leaves)
-        return self.entry(leaves, structure, positions, tuple(a.spec for a in arrays), statics).graph
+        leaves, _, signature = self._sign(args, kwargs)
+        return self._entry(leaves, signature).graph
 
-    def _traced(self, leaves: Sequence[Any], structure: Any, positions: Sequence[bool]) -> tuple[Callable[..., Any], list[Any]]:
-        result_structure: list[Any] = []
+    def _sign(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], list[Tensor], Signature]:
+        leaves, structure = tree.flatten((args, kwargs))
+        is_data = tuple([is_array(leaf) for leaf in leaves])
+        arrays = [Tensor.of(leaf) for leaf, data in zip(leaves, is_data, strict=True) if data]
+        statics = tuple([_static_key(leaf) for leaf, data in zip(leaves, is_data, strict=True) if not data])
+        return leaves, arrays, Signature(structure, is_data, tuple([array.spec for array in arrays]), statics)
+
+    def _entry(self, leaves: Sequence[Any], signature: Signature) -> Entry:
+        backend = trace.executor()
+        with self._lock:
+            for entry in self._programs.get(signature, ()):
+                if entry.is_valid(backend):
+                    entry.used = next(_clock)
+                    return entry
+            entry = self._trace(leaves, signature, backend)
+            entry.used = next(_clock)
+            self._programs.setdefault(signature, []).append(entry)
+            self._forget_oldest()
+            return entry
+
+    def _forget_oldest(self) -> None:
+        """Keeps the number of programs – for all signatures and settings – within its bound."""
+        programs = [(entry.used, signature) for signature, entries in self._programs.items() for entry in entries]
+        for used, signature in sorted(programs, key=lambda program: program[0])[:-PROGRAMS_KEPT]:
+            kept = [entry for entry in self._programs.pop(signature) if entry.used != used]
+            if kept:
+                self._programs[signature] = kept
+
+    def _body(self, leaves: Sequence[Any], signature: Signature) -> tuple[Callable[..., Any], list[Any]]:
+        """The function from symbols to symbols, and the (structure, places) of its results once it has run."""
+        shape: list[Any] = []
 
         def body(*symbols: Symbol) -> list[Any]:
             supply = iter(symbols)
-            call_args, call_kwargs = tree.unflatten(
-                structure, [next(supply) if is_data else leaf for leaf, is_data in zip(leaves, positions, strict=True)]
-            )
-            results, shape = tree.flatten(self.function(*call_args, **call_kwargs))
-            symbolic = [isinstance(r, Operand) for r in results]
-            result_structure[:] = [shape, [None if is_op else (r,) for r, is_op in zip(results, symbolic, strict=True)]]
-            return [r.read() for r, is_op in zip(results, symbolic, strict=True) if is_op]
+            filled = [next(supply) if data else leaf for leaf, data in zip(leaves, signature.is_data, strict=True)]
+            args, kwargs = tree.unflatten(signature.structure, filled)
+            results, structure = tree.flatten(self.function(*args, **kwargs))
+            is_data = [isinstance(result, (Operand, np.ndarray, np.generic)) for result in results]
+            places = [None if data else (result,) for result, data in zip(results, is_data, strict=True)]
+            shape[:] = [structure, places]
+            return [operators.operand(result) for result, data in zip(results, is_data, strict=True) if data]
 
-        return body, result_structure
+        return body, shape
 
-    def _trace(
-        self, leaves: Sequence[Any], structure: Any, positions: Sequence[bool], specs: Sequence[Spec], backend: trace.Executor
-    ) -> Entry:
-        body, result_structure = self._traced(leaves, structure, positions)
+    def _trace(self, leaves: Sequence[Any], signature: Signature, backend: trace.Executor) -> Entry:
+        body, shape = self._body(leaves, signature)
         epoch = variable.epoch()
-        graph, record = trace.trace_graph(body, specs)
+        graph, record = trace.trace_graph(body, signature.specs)
         self.traces += 1
-        settings = list(record.settings.values())
         executable = backend.compile(graph, self.options)
-        return Entry(graph, executable, tuple(result_structure), backend, settings, epoch)
+        structure, places = shape
+        return Entry(graph, executable, structure, places, backend, list(record.settings.values()), epoch)
 
-    def _run_eagerly(self, leaves: Sequence[Any], structure: Any, positions: Sequence[bool], arrays: Sequence[Tensor]) -> Any:
+    def _run_eagerly(self, leaves: Sequence[Any], arrays: Sequence[Tensor], signature: Signature) -> Any:
         """Traces with values: every symbol can be printed and inspected while the function runs."""
         backend = trace.executor()
-        body, result_structure = self._traced(leaves, structure, positions)
+        body, shape = self._body(leaves, signature)
         values = [array.handle_on(backend) for array in arrays]
-        graph, _ = trace.trace_graph(body, [array.spec for array in arrays], eager_values=values)
-        ends = [symbol.node.values[symbol.index] for symbol in graph.results if symbol.node.values is not None]
-        for (target, _symbol), handle in zip(graph.updates, ends[len(graph.outputs) :], strict=True):
-            target.set_handle(handle, backend)
-        outputs = [Tensor(h, s.spec, backend) for h, s in zip(ends, graph.outputs, strict=False)]
-        return tree.unflatten(result_structure[0], _restore(result_structure[1], outputs))
+        graph, _ = trace.trace_graph(body, signature.specs, eager_values=values)
+        results = [Tensor(s.node.values[s.index], s.spec, backend) for s in graph.results if s.node.values is not None]
+        outputs, ends = results[: len(graph.outputs)], results[len(graph.outputs) :]
+        for (target, _symbol), end in zip(graph.updates, ends, strict=True):
+            target.set_handle(end.handle_on(backend), backend)
+        structure, places = shape
+        return _assemble(structure, places, outputs)
 
 
 def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -161,18 +192,22 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     return Compiled(function, options=options)
 
 
-def _tensor(leaf: Any) -> Tensor:
-    return leaf if isinstance(leaf, Tensor) else Tensor.of(leaf)
-
-
-def _hashable(leaf: Any) -> Any:
+def _static_key(leaf: Any) -> Any:
+    """What stands for an argument that is not data: 1, 1.0 and True are different, and NaN is the same as NaN."""
+    if isinstance(leaf, (bool, int, float, str, bytes, type(None))):
+        return attribute_key(leaf)
     try:
         hash(leaf)
     except TypeError:
-        return id(leaf)
-    return leaf
+        raise ArgumentError(
+            "an argument of a compiled function is neither data nor hashable",
+            got=type(leaf).__name__,
+            expected="arrays, trees of arrays, and values that can be compared from call to call",
+            hint="pass an array, or close over the object",
+        ) from None
+    return type(leaf), leaf
 
 
-def _restore(places: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+def _assemble(structure: Any, places: Sequence[Any], outputs: Sequence[Tensor]) -> Any:
     supply = iter(outputs)
-    return [next(supply) if place is None else place[0] for place in places]
+    return tree.unflatten(structure, [next(supply) if place is None else place[0] for place in places])

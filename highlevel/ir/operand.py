@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import builtins
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+
+from highlevel.errors import ArgumentError
 
 from .dtypes import DType
 from .spec import Spec
@@ -49,10 +55,53 @@ class Operand:
     def reshape(self, *shape: Any) -> Any:
         return operators.reshape(self, *shape)
 
+    # As numbers -----------------------------------------------------------------------------------------------------------
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The values as a read-only NumPy array (`.numpy().copy()` for one to write to)."""
+        return self.read().numpy()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array = self.numpy()
+        if dtype is not None and array.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"cannot give {self.spec} as {dtype} without a copy")
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def item(self) -> Any:
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        return self.numpy().tolist()
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ArgumentError(
+                "the truth of an array is not one answer", got=self.spec, expected="one element", hint="ops.any or ops.all"
+            )
+        return bool(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __index__(self) -> int:
+        return self.numpy().__index__()
+
+    def __format__(self, format: str) -> str:
+        return builtins.format(self.item(), format) if format and self.ndim == 0 else str(self)
+
     def __len__(self) -> int:
         if not self.shape:
             raise TypeError("a scalar has no length")
         return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self[index] for index in range(len(self))])
+
+    # Operators ------------------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Any:
         return operators.add(self, other)
@@ -135,8 +184,14 @@ class Operand:
     def __lshift__(self, other: Any) -> Any:
         return operators.left_shift(self, other)
 
+    def __rlshift__(self, other: Any) -> Any:
+        return operators.left_shift(other, self)
+
     def __rshift__(self, other: Any) -> Any:
         return operators.right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return operators.right_shift(other, self)
 
     def __lt__(self, other: Any) -> Any:
         return operators.less(self, other)

@@ -1,8 +1,8 @@
 """Graphs as text: one line per node, the same text for the same program in every run.
 
     graph(%0: float32 (2, 3), %1: float32 (3,)) {
-      %2 = broadcast(%1', shape=(2, 3))      : float32 (2, 3)     # dense
-      ...
+      %2 = broadcast(%1, shape=(2, 3)) : float32 (2, 3)    # dense
+      …
       return %5
     }
 """
@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Node, Symbol, key_of
+from .graph import Graph, Leaf, Node, Symbol, key_of
+
+LARGEST_CONSTANT_SHOWN = 8  # elements
 
 
 def format_value(value: Any) -> str:
@@ -23,10 +25,12 @@ def format_value(value: Any) -> str:
         return f"graph<{len(value.nodes())} nodes>"
     if isinstance(value, (tuple, list)):
         return "(" + ", ".join(map(format_value, value)) + ("," if len(value) == 1 else "") + ")"
-    if callable(value) and hasattr(value, "__name__"):
-        return str(value.__name__)
+    if isinstance(value, dict):
+        return "{" + format_attrs(value) + "}"
     if isinstance(value, np.generic):
         return repr(value.item())
+    if callable(value) or " at 0x" in repr(value):
+        return str(getattr(value, "__name__", type(value).__name__))
     return repr(value)
 
 
@@ -37,11 +41,18 @@ def format_attrs(attrs: Mapping[str, Any]) -> str:
 def format_node(node: Node, names: Mapping[tuple[int, int], str]) -> str:
     """The right-hand side of a node's line."""
     if node.leaf is not None:
-        shown = getattr(node.leaf.value, "path", "") if node.leaf.kind == "variable" else ""
-        return f"{node.leaf.kind}({shown})"
+        return f"{node.leaf.kind}({_format_leaf(node.leaf)})"
     operands = ", ".join(names[key_of(symbol)] for symbol in node.inputs)
     attrs = format_attrs(node.attrs)
     return f"{node.name}({operands}{', ' if operands and attrs else ''}{attrs})"
+
+
+def _format_leaf(leaf: Leaf) -> str:
+    if leaf.kind == "variable":
+        return str(leaf.value.path)
+    if leaf.kind == "constant" and leaf.value.size <= LARGEST_CONSTANT_SHOWN:
+        return str(leaf.value.tolist())
+    return ""
 
 
 def format_graph(graph: Graph) -> str:
@@ -63,7 +74,8 @@ def format_graph(graph: Graph) -> str:
         lines.append(f"  {left} = {format_node(node, names)} : {types}{layer}")
         for attr, value in node.attrs.items():
             if isinstance(value, Graph):
-                lines += [f"    {attr}: {line}" if i == 0 else f"    {line}" for i, line in enumerate(str(value).split("\n"))]
+                first, *rest = str(value).split("\n")
+                lines += [f"    {attr}: {first}", *(f"    {line}" for line in rest)]
     for variable, symbol in graph.updates:
         lines.append(f"  {variable.path} <- {name(symbol)}")
     lines.append(f"  return {', '.join(name(symbol) for symbol in graph.outputs)}")

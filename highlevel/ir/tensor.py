@@ -9,7 +9,7 @@ import numpy as np
 from highlevel.errors import ArgumentError
 
 from . import trace
-from .dtypes import DType, as_dtype, bool_, float32, float64, int32, int64
+from .dtypes import DType, as_dtype, bfloat16, float32, int32, int64
 from .operand import Operand
 from .spec import Spec
 
@@ -23,12 +23,15 @@ class Tensor(Operand):
            [16., 23.]], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "_backend", "_handle", "_spec")
+    __slots__ = ("__weakref__", "_backend", "_handle", "_spec", "mask")
+
+    mask: Any  # which steps of a sequence count: put there and read by layers
 
     def __init__(self, handle: Any, spec: Spec, backend: Any) -> None:
         self._handle = handle
         self._spec = spec
         self._backend = backend
+        self.mask = None
 
     @classmethod
     def of(cls, value: Any, dtype: Any = None) -> Tensor:
@@ -36,11 +39,13 @@ class Tensor(Operand):
 
         Python floats and lists of them become float32, Python integers int32 (int64 where they do not fit).
         """
+        if isinstance(value, Tensor) and (dtype is None or value.dtype is as_dtype(dtype)):
+            return value
         array = to_numpy(value)
         wanted = as_dtype(dtype) if dtype is not None else _natural_dtype(value, array)
         if array.dtype != wanted.numpy:
             array = array.astype(wanted.numpy)
-        elif array is value or not array.flags.owndata:
+        elif array is value or not array.flags.owndata or isinstance(value, Operand):
             array = array.copy()  # tensors are immutable; the caller may go on writing to his array
         backend = trace.executor()
         return cls(backend.from_host(array), Spec(array.shape, wanted), backend)
@@ -60,55 +65,26 @@ class Tensor(Operand):
         return backend.from_host(self._backend.to_host(self._handle))
 
     def numpy(self) -> np.ndarray[Any, Any]:
-        """The values as a read-only NumPy array (`.numpy().copy()` for one to write to)."""
         array = np.asarray(self._backend.to_host(self._handle)).view()
         array.flags.writeable = False
         return array
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array = self.numpy()
-        if dtype is not None and array.dtype != dtype:
-            if copy is False:
-                raise ValueError(f"cannot give a {self._spec.dtype} tensor as {dtype} without a copy")
-            return array.astype(dtype)
-        return array.copy() if copy else array
-
     @property
     def __array_interface__(self) -> dict[str, Any]:
+        # Nothing but the tensor keeps the memory alive, so it has to be the tensor's own; and the interface has no bfloat16.
+        if not isinstance(self._handle, np.ndarray) or self._spec.dtype is bfloat16:
+            raise AttributeError("__array_interface__")
         interface: dict[str, Any] = self.numpy().__array_interface__
         return interface
 
     def __dlpack__(self, **options: Any) -> Any:
-        # NumPy refuses to export read-only memory; the consumer gets the same memory, as the protocol wants.
-        return np.asarray(self._backend.to_host(self._handle)).__dlpack__(**options)
+        array = np.asarray(self._backend.to_host(self._handle))
+        if not array.flags.writeable:
+            array = array.copy()  # a fill, which is one number repeated: DLPack before 1.0 cannot say "read only"
+        return array.__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        device: tuple[int, int] = self.numpy().__dlpack_device__()
-        return device
-
-    def item(self) -> Any:
-        return self.numpy().item()
-
-    def tolist(self) -> Any:
-        return self.numpy().tolist()
-
-    def __bool__(self) -> bool:
-        return bool(self.numpy())
-
-    def __int__(self) -> int:
-        return int(self.item())
-
-    def __float__(self) -> float:
-        return float(self.item())
-
-    def __index__(self) -> int:
-        return self.numpy().__index__()
-
-    def __iter__(self) -> Any:
-        return (self[index] for index in range(len(self)))
-
-    def __format__(self, format: str) -> str:
-        return builtins_format(self.item(), format) if self.ndim == 0 else str(self)
+        return (1, 0)  # what is exported lies in the memory of the host
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="Tensor(", threshold=50)
@@ -118,9 +94,6 @@ class Tensor(Operand):
 
     def __reduce__(self) -> Any:
         return Tensor.of, (self.numpy().copy(), self._spec.dtype.name)
-
-
-builtins_format = format
 
 
 def to_numpy(value: Any) -> np.ndarray[Any, Any]:
@@ -138,7 +111,7 @@ def to_numpy(value: Any) -> np.ndarray[Any, Any]:
         array = np.from_dlpack(value)
     else:
         array = np.asarray(value)
-    if array.dtype == object or array.dtype.kind in "USV" and array.dtype.name not in ("bfloat16",):
+    if array.dtype == object or (array.dtype.kind in "USV" and array.dtype.name != "bfloat16"):
         raise ArgumentError(
             "cannot make a tensor of this value",
             got=f"{type(value).__name__} with elements of type {array.dtype}",
@@ -155,9 +128,7 @@ def _natural_dtype(value: Any, array: np.ndarray[Any, Any]) -> DType:
             return float32
         if array.dtype == np.int64 and not _holds(value, np.integer):
             return int32 if array.size == 0 or (-(2**31) <= array.min() and array.max() < 2**31) else int64
-    if array.dtype == np.float64:
-        return float64
-    return bool_ if array.dtype == np.bool_ else as_dtype(array.dtype)
+    return as_dtype(array.dtype)
 
 
 def _holds(value: Any, kind: Any) -> bool:

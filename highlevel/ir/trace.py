@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from highlevel.errors import BackendError, TraceError
 
-from .graph import Graph, Leaf, Node, Origin, Symbol, captures, key_of
+from .graph import Graph, Leaf, Node, Origin, Replay, Symbol, captures, key_of
 from .operand import Operand
 from .spec import Spec
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _serials = itertools.count(1)
-_is_engine_code: dict[Any, bool] = {}
+_is_engine_file: dict[str, bool] = {}
 
 
 class Executable(Protocol):
@@ -58,7 +58,7 @@ class _State(threading.local):
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []
-        self.scope: tuple[str, ...] = ()
+        self.scope = ""
         self.autocast: DType | None = None
 
 
@@ -81,12 +81,13 @@ def executor() -> Executor:
 class Trace:
     """What is collected while a function runs on symbols."""
 
-    def __init__(self, *, eager: bool = False, hoist: bool = False) -> None:
-        self.serial = next(_serials)
+    def __init__(self, *, eager: bool = False, hoist: bool = False, serial: int | None = None) -> None:
+        self.serial = serial or next(_serials)  # one of an earlier trace continues it: its nodes are told apart by it
         self.eager = eager  # every node is also computed at once, so that values can be looked at
         self.hoist = hoist  # what does not depend on the inputs belongs to the enclosing trace (loop bodies)
         self.reads: dict[int, tuple[Variable, Symbol]] = {}
         self.updates: dict[int, tuple[Variable, Symbol]] = {}
+        self.values: dict[int, list[Symbol]] = {}  # of each variable, in the order in which it has had them
         self.settings: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         self._constants: dict[int, tuple[Tensor, Symbol]] = {}
 
@@ -96,9 +97,19 @@ class Trace:
     def constant(self, tensor: Tensor) -> Symbol:
         """The symbol of a number that the traced function uses; each tensor is taken up once."""
         if id(tensor) not in self._constants:
-            values = (tensor.numpy(),) if self.eager else None
+            values = (tensor.handle_on(executor()),) if self.eager else None
             self._constants[id(tensor)] = tensor, self.leaf("constant", tensor, tensor.spec, values)
         return self._constants[id(tensor)][1]
+
+    def read(self, variable: Variable, symbol: Symbol) -> None:
+        """The variable has this value when the trace starts."""
+        self.reads[id(variable)] = variable, symbol
+        self.values[id(variable)] = [symbol]
+
+    def update(self, variable: Variable, symbol: Symbol) -> None:
+        """The variable has this value from now on."""
+        self.updates[id(variable)] = variable, symbol
+        self.values.setdefault(id(variable), []).append(symbol)
 
     def __enter__(self) -> Trace:
         _state.traces.append(self)
@@ -112,15 +123,6 @@ def is_open() -> bool:
     return bool(_state.traces)
 
 
-def current() -> Trace:
-    if not _state.traces:
-        raise TraceError(
-            "a symbol was used after the function that it belongs to had returned",
-            hint="return it from the traced function, or assign it to a Variable",
-        )
-    return _state.traces[-1]
-
-
 def open_traces() -> list[Trace]:
     return _state.traces
 
@@ -129,7 +131,7 @@ def open_traces() -> list[Trace]:
 def scope(name: str) -> Iterator[None]:
     """Names the layer that is running: nodes and errors carry the path."""
     outer = _state.scope
-    _state.scope = (*outer, name)
+    _state.scope = f"{outer}/{name}" if outer else name
     try:
         yield
     finally:
@@ -161,21 +163,21 @@ def autocast_dtype() -> DType | None:
 
 
 def scope_path() -> str:
-    return "/".join(_state.scope)
+    return _state.scope
 
 
 def origin() -> Origin:
     """The layer that is running, and the nearest line of code that is not this library's."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        code = frame.f_code
-        inside = _is_engine_code.get(code)
+        file = frame.f_code.co_filename
+        inside = _is_engine_file.get(file)
         if inside is None:
-            inside = _is_engine_code[code] = code.co_filename.startswith((_PACKAGE, "<"))
+            inside = _is_engine_file[file] = file.startswith((_PACKAGE, "<frozen"))
         if not inside:
-            return Origin(scope_path(), code.co_filename, frame.f_lineno)
+            return Origin(_state.scope, file, frame.f_lineno)
         frame = frame.f_back
-    return Origin(scope_path())
+    return Origin(_state.scope)
 
 
 def note_setting(owner: Any, name: str, value: Any) -> None:
@@ -184,8 +186,32 @@ def note_setting(owner: Any, name: str, value: Any) -> None:
         trace.settings.setdefault((id(owner), name), (owner, name, value))
 
 
-def lift(operand: Any, into: Trace) -> Symbol:
-    return operand if isinstance(operand, Symbol) else into.constant(operand)
+def lift(operand: Any) -> Symbol:
+    """The operand as a symbol of the traces that are open; numbers become constants of the outermost one."""
+    if isinstance(operand, Symbol):
+        owner = operand.node.owner
+        for level in _state.traces:
+            if level.serial == owner:
+                return operand
+        raise _leaked(operand)
+    return _state.traces[0].constant(operand)
+
+
+def _leaked(symbol: Symbol) -> TraceError:
+    return TraceError(
+        "a symbol was used outside of the function that made it",
+        got=f"{symbol.spec} of {symbol.node.name}  {symbol.node.origin}",
+        expected="results of the function that is being traced, or of those around it",
+        hint="return it from the traced function, or assign it to a Variable",
+    )
+
+
+def _home(trace: Trace, inputs: Sequence[Symbol]) -> int:
+    """The trace that a node belongs to: out of as many loop bodies as do not make any of its inputs."""
+    if not (trace.hoist and inputs):
+        return trace.serial
+    newest = max(symbol.node.owner for symbol in inputs)
+    return next(level.serial for level in reversed(_state.traces) if not level.hoist or level.serial <= newest)
 
 
 def record(primitive: Primitive, operands: tuple[Operand, ...], attrs: Mapping[str, Any]) -> Any:
@@ -197,13 +223,10 @@ def record(primitive: Primitive, operands: tuple[Operand, ...], attrs: Mapping[s
 def record_many(
     primitive: Primitive, operands: Sequence[Operand], attrs: Mapping[str, Any], at: Origin | None = None
 ) -> tuple[Symbol, ...]:
-    trace = current()
-    root = _state.traces[0]
-    inputs = tuple([lift(operand, root) for operand in operands])
+    inputs = tuple([lift(operand) for operand in operands])
     specs = primitive.specs(tuple([symbol.spec for symbol in inputs]), attrs)
-    owner = trace.serial
-    if trace.hoist and inputs:
-        owner = max(symbol.node.owner for symbol in inputs)
+    root, trace = _state.traces[0], _state.traces[-1]
+    owner = _home(trace, inputs) if trace.hoist else trace.serial
     values = None
     if root.eager and all(symbol.node.values is not None for symbol in inputs):
         handles = [symbol.node.values[symbol.index] for symbol in inputs if symbol.node.values is not None]
@@ -223,14 +246,16 @@ def run_now(primitive: Primitive, operands: Sequence[Any], attrs: Mapping[str, A
 def trace_graph(
     function: Callable[..., Sequence[Symbol]], specs: Sequence[Spec], *, eager_values: Sequence[Any] | None = None
 ) -> tuple[Graph, Trace]:
-    """Runs `function` on one symbol per spec; returns the graph, and the trace with what it depended on."""
-    with Trace(eager=eager_values is not None) as trace:
+    """Runs `function` on one symbol per spec; returns the graph, and the trace with what it depended on.
+
+    A program of its own: traces that are open are suspended.
+    """
+    with suspended(), Trace(eager=eager_values is not None) as trace:
         inputs = []
         for position, spec in enumerate(specs):
             values = None if eager_values is None else (eager_values[position],)
             inputs.append(trace.leaf("input", position, spec, values))
-        results = function(*inputs)
-        outputs = tuple(lift(result, trace) for result in results)
+        outputs = tuple([lift(result) for result in function(*inputs)])
     updates = tuple(
         (variable, symbol)
         for variable, symbol in trace.updates.values()
@@ -259,45 +284,34 @@ def trace_subgraph(
     *,
     hoist: bool = False,
     state: Sequence[Variable] = (),
-    captured: Sequence[Symbol] | None = None,
 ) -> SubGraph:
     """Traces `function` inside the open trace.
 
-    Variables that it assigns become state: the function is traced again with their values as inputs. With `captured`, the
-    graph takes those symbols as its first inputs whether it uses them or not (so that the branches of a condition agree).
+    Variables that it assigns become state: the function is traced again with their values as inputs.
     """
     with Trace(hoist=hoist) as trace:
         state_inputs = [trace.leaf("input", f"state{i}", variable.spec) for i, variable in enumerate(state)]
         for variable, symbol in zip(state, state_inputs, strict=True):
-            trace.reads[id(variable)] = variable, symbol
+            trace.read(variable, symbol)
         arguments = [trace.leaf("input", f"arg{i}", spec) for i, spec in enumerate(specs)]
-        results = [lift(result, _state.traces[0]) for result in function(*arguments)]
+        results = [lift(result) for result in function(*arguments)]
         assigned = [variable for variable, _ in trace.updates.values()]
     known = {id(variable) for variable in state}
     missing = [variable for variable in assigned if id(variable) not in known]
     if missing:
-        return trace_subgraph(function, specs, hoist=hoist, state=[*state, *missing], captured=captured)
+        return trace_subgraph(function, specs, hoist=hoist, state=[*state, *missing])
     ends = [trace.updates.get(id(v), (v, s))[1] for v, s in zip(state, state_inputs, strict=True)]
-    body = [*results, *ends]
-    return close_over(body, [*state_inputs, *arguments], trace.serial, state, captured)
+    return _close([*results, *ends], [*state_inputs, *arguments], trace.serial, state)
 
 
-def close_over(
-    results: Sequence[Symbol],
-    inputs: Sequence[Symbol],
-    owner: int,
-    state: Sequence[Variable] = (),
-    captured: Sequence[Symbol] | None = None,
-) -> SubGraph:
+def _close(results: Sequence[Symbol], inputs: Sequence[Symbol], owner: int, state: Sequence[Variable]) -> SubGraph:
     """Makes a closed graph: captured symbols become inputs of their own."""
-    from .graph import substitute
-
-    outer = list(captured) if captured is not None else captures(results, owner)
-    with Trace() as trace:
-        trace.serial = owner  # the closed graph continues the trace it was made by
+    outer = captures(results, owner)
+    with Trace(serial=owner) as trace:
         stand_ins = [trace.leaf("input", f"captured{i}", symbol.spec) for i, symbol in enumerate(outer)]
-        closed = substitute(results, {key_of(o): s for o, s in zip(outer, stand_ins, strict=True)})
-    return SubGraph(Graph((*stand_ins, *inputs), tuple(closed)), outer, state)
+        replay = Replay({key_of(symbol): stand_in for symbol, stand_in in zip(outer, stand_ins, strict=True)})
+        closed = tuple([replay(result) for result in results])
+    return SubGraph(Graph((*stand_ins, *inputs), closed), outer, state)
 
 
 from . import tensor  # noqa: E402

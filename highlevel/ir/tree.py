@@ -1,7 +1,11 @@
-"""Nested structures of lists, tuples, named tuples and dictionaries, flattened in a fixed order (keys sorted)."""
+"""Nested structures of lists, tuples, named tuples and dictionaries, flattened in a fixed order (keys sorted).
+
+Classes derived from these are taken for what they derive from, but named tuples and OrderedDict stay what they are.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,21 +26,32 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
 
 def _flatten(tree: Any, leaves: list[Any]) -> Any:
     if isinstance(tree, (list, tuple)):
-        return type(tree), tuple([_flatten(item, leaves) for item in tree])
+        kind: type = type(tree)
+        if not hasattr(kind, "_fields"):
+            kind = tuple if isinstance(tree, tuple) else list
+        return kind, tuple([_flatten(item, leaves) for item in tree])
     if isinstance(tree, dict):
-        keys = sorted(tree, key=str)
-        return type(tree), tuple(keys), tuple([_flatten(tree[key], leaves) for key in keys])
+        keys = sorted(tree, key=lambda key: (str(key), type(key).__name__))
+        kind = OrderedDict if isinstance(tree, OrderedDict) else dict
+        return kind, tuple(keys), tuple([_flatten(tree[key], leaves) for key in keys])
     leaves.append(tree)
     return LEAF
 
 
 def unflatten(structure: Any, leaves: Any) -> Any:
     """The tree of that structure with other leaves."""
+    leaves = list(leaves)
+    if len(leaves) != _count(structure):
+        raise ArgumentError("tree.unflatten: the leaves do not fit", got=len(leaves), expected=_count(structure))
     return _unflatten(structure, iter(leaves))
 
 
+def _count(structure: Any) -> int:
+    return 1 if structure == LEAF else sum(_count(child) for child in structure[-1])
+
+
 def _unflatten(structure: Any, leaves: Iterator[Any]) -> Any:
-    if structure is LEAF:
+    if structure == LEAF:
         return next(leaves)
     if len(structure) == 3:
         kind, keys, children = structure

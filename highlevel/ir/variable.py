@@ -11,6 +11,7 @@ import numpy as np
 from highlevel.errors import DTypeError, ShapeError
 
 from . import trace
+from .dtypes import holds_kind, promote_scalar
 from .graph import Symbol
 from .operand import Operand
 from .spec import Spec
@@ -29,8 +30,8 @@ def epoch() -> int:
 class Setting:
     """An attribute that traced programs depend on, such as `trainable`.
 
-    A program that was traced while the attribute was read is only used again while it has the same value, so a change takes effect
-    at once, without recompiling by hand; changing it back finds the earlier program.
+    A program that read the attribute while it was traced is only used again while it has the same value, so a change takes
+    effect at once, without recompiling by hand; changing it back finds the earlier program.
     """
 
     def __init__(self, default: Any) -> None:
@@ -121,16 +122,18 @@ class Variable(Operand):
         if not traces:
             return Tensor(self._handle, self._spec, self._backend)
         for level in reversed(traces):
-            if id(self) in level.updates:
-                return level.updates[id(self)][1]
-            if id(self) in level.reads:
-                return level.reads[id(self)][1]
+            if id(self) in level.values:
+                return level.values[id(self)][-1]
         root = traces[0]
         values = (self.handle_on(trace.executor()),) if root.eager else None
         symbol = root.leaf("variable", self, self._spec, values)
-        root.reads[id(self)] = self, symbol
-        _ = self.trainable  # a program depends on it by using the variable
+        root.read(self, symbol)
         return symbol
+
+    def values_in_trace(self) -> list[Symbol]:
+        """All values that the variable has had in the open traces, the latest last."""
+        self.master()
+        return [symbol for level in trace.open_traces() for symbol in level.values.get(id(self), ())]
 
     @property
     def value(self) -> Any:
@@ -138,7 +141,10 @@ class Variable(Operand):
 
     def assign(self, value: Any) -> Any:
         """Sets the value (at the end of the program, if a trace is open) and returns it."""
-        value = value.read() if isinstance(value, Operand) else Tensor.of(value, self._spec.dtype)
+        if isinstance(value, (bool, int, float)) and promote_scalar(self._spec.dtype, value) is self._spec.dtype:
+            value = Tensor.of(value, self._spec.dtype)  # Python's numbers have no type of their own
+        else:
+            value = value.read() if isinstance(value, Operand) else Tensor.of(value)
         if value.shape != self._spec.shape:
             raise ShapeError(
                 f"variable {self.path!r}: cannot assign a value of another shape",
@@ -146,16 +152,15 @@ class Variable(Operand):
                 expected=str(self._spec),
             )
         if value.dtype is not self._spec.dtype:
-            if value.dtype.is_float and not self._spec.dtype.is_float:
+            if not holds_kind(self._spec.dtype, value.dtype):
                 raise DTypeError(
                     f"variable {self.path!r}: cannot assign {value.dtype} to {self._spec.dtype}",
                     hint="cast the value first: ops.cast(value, variable.dtype)",
                 )
             value = value.astype(self._spec.dtype)
         if trace.is_open():
-            level = trace.current()
-            symbol: Symbol = trace.lift(value, trace.open_traces()[0])
-            level.updates[id(self)] = self, symbol
+            symbol = trace.lift(value)
+            trace.open_traces()[-1].update(self, symbol)
             return symbol
         backend = trace.executor()
         self.set_handle(value.handle_on(backend), backend)
@@ -182,21 +187,15 @@ class Variable(Operand):
         array: np.ndarray[Any, Any] = self.master().numpy()
         return array
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array: np.ndarray[Any, Any] = np.array(self.numpy(), dtype=dtype)
-        return array
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the values themselves instead of a backend's handle."""
+        with trace.suspended():
+            return {**self.__dict__, "_handle": self.numpy().copy(), "_backend": None}
 
-    def item(self) -> Any:
-        return self.read().item()
-
-    def __bool__(self) -> bool:
-        return bool(self.read())
-
-    def __int__(self) -> int:
-        return int(self.read())
-
-    def __float__(self) -> float:
-        return float(self.read())
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._backend = trace.executor()
+        self._handle = self._backend.from_host(state["_handle"])
 
     def __repr__(self) -> str:
         frozen = "" if self.trainable else ", not trainable"

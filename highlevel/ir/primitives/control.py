@@ -26,14 +26,11 @@ def _check_operands(name: str, graph: Graph, specs: Sequence[Spec]) -> None:
 
 
 def _present(cotangents: Sequence[Any], symbols: Sequence[Any]) -> list[Any]:
-    """Cotangents with zeros for those that are absent (of float type)."""
-    return [
-        zeros_like(s) if g is None and s.dtype.is_float else g for g, s in zip(cotangents, symbols, strict=True)
-    ]
+    """Cotangents with zeros for those that are absent."""
+    return [zeros_like(s) if g is None else g for g, s in zip(cotangents, symbols, strict=True)]
 
 
 # scan --------------------------------------------------------------------------------------------------------------------
-
 def _infer_scan(
     *specs: Spec, body: Graph, constants: int, carries: int, length: int, reverse: bool
 ) -> tuple[Spec, ...]:
@@ -55,7 +52,7 @@ def _infer_scan(
 def _scan(
     xp: Any, *operands: Any, body: Graph, constants: int, carries: int, length: int, reverse: bool, wanted: Any = None
 ) -> tuple[Any, ...]:
-    program = Program(body)
+    steps = program(body)
     fixed, carry = operands[:constants], list(operands[constants : constants + carries])
     sequences = operands[constants + carries :]
     stacked: list[Any] = [None] * (len(body.outputs) - carries)
@@ -63,7 +60,7 @@ def _scan(
         if wanted is None or wanted[carries + i]:
             stacked[i] = xp.empty((length, *symbol.shape), dtype=symbol.dtype.numpy)
     for t in reversed(range(length)) if reverse else range(length):
-        results = program.run(xp, [*fixed, *carry, *(sequence[t] for sequence in sequences)])
+        results = steps.run(xp, [*fixed, *carry, *(sequence[t] for sequence in sequences)])
         carry = results[:carries]
         for out, value in zip(stacked, results[carries:], strict=True):
             if out is not None:
@@ -97,8 +94,7 @@ def _scan_vjp(
         wrt = [body.inputs[i] for i in float_fixed]
         wrt += [body.inputs[constants + i] for i in float_carry]
         wrt += [body.inputs[constants + carries + i] for i in float_sequence]
-        found = backward(ends, wrt, Values({**saved, **known}))
-        found = _present(found, wrt)
+        found = _present(backward(ends, wrt, Replay({**saved, **known})), wrt)
         n, m = len(float_fixed), len(float_fixed) + len(float_carry)
         new_sums = [a + b for a, b in zip(sums, found[:n], strict=True)]
         return (found[n:m], new_sums), found[m:]
@@ -144,7 +140,7 @@ def _infer_cond(predicate: Spec, *specs: Spec, then: Graph, otherwise: Graph) ->
 
 
 def _cond(xp: Any, predicate: Any, *operands: Any, then: Graph, otherwise: Graph) -> tuple[Any, ...]:
-    return tuple(Program(then if bool(predicate) else otherwise).run(xp, operands))
+    return tuple(program(then if bool(predicate) else otherwise).run(xp, operands))
 
 
 def _cond_vjp(g: Any, y: Any, predicate: Any, *x: Any, then: Graph, otherwise: Graph) -> Sequence[Any]:
@@ -152,8 +148,8 @@ def _cond_vjp(g: Any, y: Any, predicate: Any, *x: Any, then: Graph, otherwise: G
 
     def pull(branch: Graph) -> Callable[[], list[Any]]:
         def run() -> list[Any]:
-            found = pull_graph(branch, x, g, flags)
-            return [c for c, flag in zip(_present(found, x), flags, strict=True) if flag]
+            found = _present(pull_graph(branch, x, g, flags), x)
+            return [c for c, flag in zip(found, flags, strict=True) if flag]
 
         return run
 
@@ -181,7 +177,7 @@ def _infer_while(
 def _while(
     xp: Any, *operands: Any, condition: Graph, body: Graph, constants: int, max_steps: int | None
 ) -> tuple[Any, ...]:
-    test, step = Program(condition), Program(body)
+    test, step = program(condition), program(body)
     fixed, carry, count = operands[:constants], list(operands[constants:]), 0
     while (max_steps is None or count < max_steps) and bool(test.run(xp, [*fixed, *carry])[0]):
         carry = step.run(xp, [*fixed, *carry])
@@ -199,22 +195,19 @@ def _while_vjp(
             expected="a largest number of steps, so that what the steps compute can be kept",
             hint="while_loop(..., maximum_iterations=n), or scan",
         )
-    flags = [operand.dtype.is_float for operand in x]
-    targets = [operand for operand, flag in zip(x, flags, strict=True) if flag]
 
-    def replay(*operands: Any) -> list[Any]:
-        fixed = list(operands[:constants])
+    def bounded(*operands: Any) -> list[Any]:
+        fixed = operands[:constants]
 
         def step(carry: Any, _: Any) -> Any:
             inputs = [*fixed, *carry]
             goes_on = inline(condition, inputs)[0]
-            return list(control.cond(goes_on, lambda: inline(body, inputs), lambda: list(carry))), None
+            return control.cond(goes_on, lambda: inline(body, inputs), lambda: carry), None
 
-        return list(control.scan(step, list(operands[constants:]), None, length=max_steps)[0])
+        return control.scan(step, list(operands[constants:]), None, length=max_steps)[0]
 
-    ends = [(end, c) for end, c in zip(replay(*x), g, strict=True) if c is not None]
-    found = iter(backward(ends, targets))
-    return [next(found) if flag else None for flag in flags]
+    sub = trace.trace_subgraph(bounded, [operand.spec for operand in x])
+    return pull_graph(sub.graph, x, g, [operand.dtype.is_float for operand in x])
 
 
 while_loop = define(
@@ -245,7 +238,7 @@ call = define(
     "call",
     FAMILY,
     infer=_infer_call,
-    numpy=lambda xp, *x, name, body, rule=None, options=None: tuple(Program(body).run(xp, x)),
+    numpy=lambda xp, *x, name, body, rule=None, options=None: tuple(program(body).run(xp, x)),
     vjp=_call_vjp,
     multiple=True,
     summary="a named sub-graph: a composite that a backend may claim whole, or a checkpoint that is recomputed",
@@ -266,8 +259,7 @@ stop_gradient = define(
 
 def _custom_gradient_vjp(g: Any, y: Any, *x: Any, results: int, operands: int, rule: Graph) -> Sequence[Any]:
     captured = x[results + operands :]
-    upstream = [c for c in _present(g, y) if c is not None]
-    pulled = inline(rule, [*captured, *upstream])
+    pulled = inline(rule, [*captured, *_present(g, y)])
     return [None] * results + pulled + [None] * len(captured)
 
 
@@ -281,9 +273,9 @@ custom_gradient = define(
     summary="its first operands, differentiated by a rule of the user's",
 )
 
-from .. import control  # noqa: E402
-from ..autodiff import Values, backward, pull_graph  # noqa: E402
+from .. import control, trace  # noqa: E402
+from ..autodiff import backward, pull_graph  # noqa: E402
 from ..control import inline  # noqa: E402
-from ..evaluate import Program  # noqa: E402
-from ..graph import key_of  # noqa: E402
+from ..evaluate import program  # noqa: E402
+from ..graph import Replay, key_of  # noqa: E402
 from .creation import zeros_like  # noqa: E402
