@@ -1,0 +1,5 @@
+"""Fine-tuning pretrained networks."""
+
+from .finetune import FineTuned, finetune
+
+__all__ = ["FineTuned", "finetune"]
