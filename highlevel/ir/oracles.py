@@ -251,3 +251,44 @@ def numpy_cumsum(cumsum: Any, x: Any, *, axis: int, reverse: bool, exclusive: bo
         y = np.roll(y, 1, axis)
         y[(slice(None),) * axis + (0,)] = 0
     return np.flip(y, axis) if reverse else y
+
+
+# Fourier and factorisations ------------------------------------------------------------------------------------------
+def complex_fft(transform: Any, re: Any, im: Any, *, inverse: bool) -> Any:
+    z = transform(re + 1j * im, axis=-1)
+    return z.real.astype(re.dtype), z.imag.astype(re.dtype)
+
+
+def per_matrix(**options: Any) -> Callable[..., Any]:
+    """A function of one matrix applied to each of a batch."""
+
+    def call(f: Any, a: Any) -> Any:
+        results = [f(matrix, **options) for matrix in a.reshape(-1, *a.shape[-2:])]
+        if isinstance(results[0], tuple):
+            return tuple(_stack(a, [result[i] for result in results]) for i in range(len(results[0])))
+        return _stack(a, results)
+
+    return call
+
+
+def _stack(batch: Any, results: Any) -> Any:
+    return np.stack(results).reshape(*batch.shape[:-2], *results[0].shape)
+
+
+def scipy_triangular(solve: Any, a: Any, b: Any, *, lower: bool, transpose: bool, unit_diagonal: bool) -> Any:
+    matrices, sides = a.reshape(-1, *a.shape[-2:]), b.reshape(-1, *b.shape[-2:])
+    options = {"lower": lower, "trans": int(transpose), "unit_diagonal": unit_diagonal}
+    return _stack(a, [solve(matrix, side, **options) for matrix, side in zip(matrices, sides, strict=True)])
+
+
+def scipy_lu(lu_factor: Any, a: Any) -> Any:
+    """LAPACK's row exchanges turned into a permutation."""
+
+    def one(matrix: Any) -> Any:
+        packed, exchanges = lu_factor(matrix)
+        order = np.arange(matrix.shape[0], dtype=np.int32)
+        for i, j in enumerate(exchanges):
+            order[[i, j]] = order[[j, i]]
+        return packed, order
+
+    return per_matrix()(one, a)

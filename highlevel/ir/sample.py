@@ -38,6 +38,8 @@ class Sample:
     gradient:  compare first and second derivatives with finite differences
     special:   also test NaN, ±inf, ±0 and denormals
     tolerance: largest allowed relative error against the oracle, as a multiple of the type's resolution
+    invariant: where the results are not unique (signs of eigenvectors): `invariant(*results)`, made of primitives,
+               gives what is compared and differentiated instead
     """
 
     operands: tuple[Draw, ...]
@@ -47,6 +49,7 @@ class Sample:
     gradient: bool = True
     special: bool = False
     tolerance: float = 64.0
+    invariant: Callable[..., Any] | None = None
 
 
 def normal(*shape: int) -> Draw:
