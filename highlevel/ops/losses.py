@@ -1,0 +1,82 @@
+"""Losses of single examples, and attention: the pieces that training is made of. Nothing here reduces over the batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from highlevel.errors import ShapeError
+from highlevel.ir import operators, primitives
+from highlevel.ir.dtypes import int32
+from highlevel.ir.operators import cast, operand
+
+from .activation import log_softmax, softplus
+from .arguments import floating, normalize_axis
+from .registry import op
+
+EPSILON = 1e-7  # probabilities are clipped to EPSILON … 1 − EPSILON
+
+
+def _same_shape(name: str, target: Any, output: Any) -> tuple[Any, Any]:
+    y, p = operand(target), floating(output)
+    if y.shape != p.shape:
+        raise ShapeError(f"{name}: shapes differ", got=f"target {y.spec}, output {p.spec}", expected="one shape")
+    return cast(y, p.dtype), p
+
+
+def clipped(p: Any) -> Any:
+    """Probabilities without 0 and 1, whose logarithms would be infinite."""
+    low, high = (operators.full(p.shape, v, p.dtype) for v in (EPSILON, 1.0 - EPSILON))
+    return primitives.minimum(primitives.maximum(p, low), high)
+
+
+def _log_probabilities(p: Any, axis: int, from_logits: bool) -> Any:
+    if from_logits:
+        return log_softmax(p, axis)
+    total = primitives.reduce_sum(p, axes=(axis,))
+    kept = operators.reshape(total, tuple(1 if a == axis else n for a, n in enumerate(p.shape)))
+    return primitives.log(clipped(p / kept))
+
+
+@op
+def binary_crossentropy(target: Any, output: Any, from_logits: bool = False) -> Any:
+    """−t·log(p) − (1 − t)·log(1 − p), of probabilities or – without overflow – of their logits."""
+    y, p = _same_shape("binary_crossentropy", target, output)
+    if from_logits:
+        return softplus(p) - p * y
+    p = clipped(p)
+    return -(y * primitives.log(p) + (1.0 - y) * primitives.log(1.0 - p))
+
+
+@op
+def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """−Σ t·log(p) over the classes, of probabilities (scaled to the sum 1) or of logits."""
+    y, p = _same_shape("categorical_crossentropy", target, output)
+    if p.ndim == 0:
+        raise ShapeError("categorical_crossentropy: no classes", got=p.spec, expected="rank of at least 1")
+    axis = normalize_axis(axis, p.ndim, "categorical_crossentropy")
+    return -primitives.reduce_sum(y * _log_probabilities(p, axis, from_logits), axes=(axis,))
+
+
+@op
+def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool = False, axis: int = -1) -> Any:
+    """−log(p) of the class that the label names; 0 for a label that names none (−1, for one)."""
+    y, p = operand(target), floating(output)
+    if p.ndim == 0:
+        raise ShapeError("sparse_categorical_crossentropy: no classes", got=p.spec, expected="rank of at least 1")
+    axis = normalize_axis(axis, p.ndim, "sparse_categorical_crossentropy")
+    kept = (*p.shape[:axis], *p.shape[axis + 1 :])
+    if y.ndim == p.ndim and y.shape[-1] == 1:
+        y = operators.reshape(y, y.shape[:-1])
+    if y.shape != kept:
+        raise ShapeError(
+            "sparse_categorical_crossentropy: labels do not fit", got=f"labels {y.spec}, output {p.spec}",
+            expected=f"labels of shape {kept}", hint="one-hot labels belong to categorical_crossentropy",
+        )  # fmt: skip
+    log_p = _log_probabilities(p, axis, from_logits)
+    labels = operators.reshape(cast(y, int32), (*kept[:axis], 1, *kept[axis:]))
+    here = primitives.equal(
+        operators.broadcast_to(labels, p.shape), primitives.iota(shape=p.shape, axis=axis, dtype=int32)
+    )
+    return -primitives.reduce_sum(primitives.select(here, log_p, operators.zeros_like(log_p)), axes=(axis,))
+
+
