@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -46,6 +47,8 @@ _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 _MAX_ATTRIBUTE_BYTES = 64_512
 # Text of variable length is stored once and may be referred to often; this much may come of that beyond the file.
 _MAX_TEXT_BYTES = 256 << 20
+_HEAP_HEADER_BYTES = 16  # of a heap and of each text in it
+_MIN_HEAP_BYTES = 4096
 
 Attributes = dict[str, Any]
 
@@ -144,6 +147,8 @@ def read_tree(file: BinaryIO) -> Hdf5Tree:
     """The tree in an open file; errors are those of h5py, for the caller's `reading` to name."""
     tree = Hdf5Tree()
     with h5py.File(file, "r") as root:
+        if root.id.get_create_plist().get_sizes() != (8, 8):
+            raise FormatError("the file counts bytes in an unusual way", expected="addresses and sizes of 8 bytes")
         _Reader(file, tree).read_group(root, "", 0)
     return tree
 
@@ -255,11 +260,9 @@ class _Reader:
         return attrs
 
     def check_text(self, count: int, what: str) -> None:
-        """Bounds text of variable length: many elements may refer to the same long text."""
-        if count <= 1:
-            return
+        """Checks text of variable length before it is read: many elements may refer to the same long text."""
         if self.longest_text is None:
-            self.longest_text = _longest_text(self.file, self.file_bytes)
+            self.longest_text = _check_heaps(self.file, self.file_bytes)
         limit = _MAX_TEXT_BYTES + MAX_RATIO * self.file_bytes
         if count * self.longest_text > limit:
             raise FormatError(
@@ -269,20 +272,46 @@ class _Reader:
             )
 
 
-def _longest_text(file: BinaryIO, file_bytes: int) -> int:
-    """The size of the largest heap in the file, which no text in it can exceed: heaps are marked "GCOL"."""
-    longest, overlap = 0, b""
-    position = file.tell()
+def _check_heaps(file: BinaryIO, file_bytes: int) -> int:
+    """Checks the heaps that hold text of variable length, and returns the size of the longest text.
+
+    The HDF5 library trusts the sizes inside a heap: a damaged one sends it round in circles for ever. A heap is marked
+    "GCOL" and a version; then come its size and, one after the other, its texts with sizes of their own.
+    """
+    longest = 0
+    heaps = Budget(file_bytes)  # they do not overlap
+    for position in _find(file, b"GCOL\x01"):
+        file.seek(position)
+        header = file.read(_HEAP_HEADER_BYTES)
+        size_bytes = int.from_bytes(header[8:], "little")
+        if not _MIN_HEAP_BYTES <= size_bytes <= file_bytes - position:
+            continue  # four bytes of some array that happen to look like a heap; the library refuses such heaps
+        heaps.take(size_bytes, "the heaps of texts")
+        heap = file.read(size_bytes - _HEAP_HEADER_BYTES)
+        offset = 0
+        while offset + _HEAP_HEADER_BYTES <= len(heap):
+            index, _, length = struct.unpack_from("<HHxxxxQ", heap, offset)
+            used = length if index == 0 else _HEAP_HEADER_BYTES + (length + 7) // 8 * 8  # 0: the rest is free
+            if not _HEAP_HEADER_BYTES <= used <= len(heap) - offset:
+                raise FormatError("a heap of texts is damaged", got=f"a text of {length:,} bytes")
+            longest = max(longest, length if index else 0)
+            offset += used
+    return longest
+
+
+def _find(file: BinaryIO, mark: bytes) -> list[int]:
+    """All positions of some bytes in a file."""
+    positions, overlap, base = [], b"", 0
     file.seek(0)
     while piece := file.read(CHUNK_BYTES):
         data = overlap + piece
-        start = data.find(b"GCOL")
+        start = data.find(mark)
         while start >= 0:
-            longest = max(longest, int.from_bytes(data[start + 8 : start + 16], "little"))
-            start = data.find(b"GCOL", start + 1)
-        overlap = data[-15:]
-    file.seek(position)
-    return min(longest, file_bytes)
+            positions.append(base + start)
+            start = data.find(mark, start + 1)
+        overlap = data[len(data) - len(mark) + 1 :]
+        base += len(data) - len(overlap)
+    return positions
 
 
 def _array_type(dtype: np.dtype[Any], mark: Any, what: str) -> np.dtype[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -341,6 +342,20 @@ def test_what_is_not_plain_data_inside_the_file_is_refused(tmp_path: Path, build
         hdf5.read(path)
     assert str(path) in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 10
+
+
+@pytest.mark.parametrize("size", [0, 8, 2**64 - 16, 2**64 - 1, 1 << 20])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_heap_of_texts_without_end_is_refused(tmp_path: Path, index: int, size: int) -> None:
+    """The HDF5 library walks from text to text by their sizes; a text of size zero would keep it for ever."""
+    path = tmp_path / "x.h5"
+    hdf5.write(path, {}, {"": {"model_config": "{}" * 100}})
+    data = bytearray(path.read_bytes())
+    start = data.index(b"GCOL") + 16
+    data[start : start + 16] = struct.pack("<HHxxxxQ", index, 1, size)
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="heap of texts is damaged"):
+        hdf5.read(path)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x89HDF\r\n\x1a\n", b"hello", b"\x89HDF\r\n\x1a\n" + b"\xff" * 500])
