@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from highlevel.errors import BackendError
 from highlevel.ir import Graph, Primitive
 from highlevel.ir.evaluate import Program
 
@@ -47,6 +48,8 @@ class NumpyBackend:
         return np.asarray(handle)
 
     def compile(self, graph: Graph, options: Mapping[str, Any]) -> Interpreted:
+        if options:
+            raise BackendError("the backend 'numpy' has no options", got=", ".join(options), expected="none")
         return Interpreted(graph, self)
 
     def run(self, primitive: Primitive, handles: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Any]:

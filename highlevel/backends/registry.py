@@ -24,8 +24,9 @@ _current: Backend | None = None
 
 
 def register(name: str, factory: Any) -> None:
-    """Adds a backend by hand; packages use the entry point instead."""
+    """Adds a backend by hand, or replaces one; packages use the entry point instead."""
     _factories[name] = factory
+    _instances.pop(name, None)
 
 
 def available() -> list[str]:
@@ -49,8 +50,12 @@ def _load(name: str) -> Backend:
         factory = found[0].load()
     backend = factory()
     if not isinstance(backend, Backend):
-        missing = [part for part in ("name", "devices", "from_host", "to_host", "compile", "run") if not hasattr(backend, part)]
-        raise BackendError(f"backend {name!r} is incomplete", got=type(backend).__name__, expected=f"also {', '.join(missing)}")
+        missing = [
+            part for part in ("name", "devices", "from_host", "to_host", "compile", "run") if not hasattr(backend, part)
+        ]
+        raise BackendError(
+            f"backend {name!r} is incomplete", got=type(backend).__name__, expected=f"also {', '.join(missing)}"
+        )
     return backend
 
 

@@ -1,6 +1,6 @@
-"""The language: specs, primitives, graphs, tracing and differentiation. Imports nothing but NumPy (and bfloat16 for it)."""
+"""The language: specs, primitives, graphs, tracing, differentiation. Needs NumPy (and bfloat16 for it), no more."""
 
-from . import operand  # first: the modules below refer to one another through it
+from . import operand  # isort: skip  # first: the modules below refer to one another through it
 from . import autodiff, control, dtypes, operators, primitives, tree
 from .autodiff import grad, gradients, jvp, stop_gradient, value_and_grad, vjp
 from .control import checkpoint, cond, custom_gradient, scan, while_loop

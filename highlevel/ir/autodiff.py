@@ -1,11 +1,11 @@
 """Reverse-mode differentiation of graphs, and what follows from it.
 
-`gradients` walks the nodes between the outputs and what they are differentiated by, backwards, and adds the nodes that the
-`vjp` rules make. Rules are made of primitives, so gradients have gradients. Forward mode is reverse mode twice: the
+`gradients` walks the nodes between the outputs and what they are differentiated by, backwards, and adds the nodes that
+the `vjp` rules make. Rules are made of primitives, so gradients have gradients. Forward mode is reverse mode twice: the
 cotangent map g ↦ Jᵀg is linear, and the derivative of a linear map by its argument is the map transposed, J.
 
-See A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008; and for the transposition, R. Frostig et al.,
-"Decomposing reverse-mode automatic differentiation", 2021.
+See A. Griewank and A. Walther, Evaluating Derivatives, 2nd ed., SIAM 2008; and for the transposition, R. Frostig et
+al., "Decomposing reverse-mode automatic differentiation", 2021.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def backward(
 ) -> list[Symbol | None]:
     """Cotangents of `wrt` for (output, cotangent) pairs; None where no output depends on it.
 
-    values: where rules find the primal values, if not in the symbols themselves: for the body of a loop, say, a `Replay`
-            that knows what was saved and computes the rest again
+    values: where rules find the primal values, if not in the symbols themselves: for the body of a loop, say, a
+            `Replay` that knows what was saved and computes the rest again
     """
     nodes = reachable(symbol for symbol, _ in outputs)
     active = {key_of(symbol) for symbol in wrt}
@@ -66,7 +66,7 @@ def _apply_rule(
     if primitive.vjp is None:
         raise GradientError(
             f"{primitive.name} has no gradient",
-            got=f"{', '.join(map(str, node.specs))} = {primitive.name}(…) on the way to the loss  {node.origin}".rstrip(),
+            got=f"{', '.join(map(str, node.specs))} of {primitive.name} on the way to the loss  {node.origin}".rstrip(),
             hint="ops.stop_gradient around it, or ops.custom_gradient",
         )
     attrs = dict(node.attrs)
@@ -86,21 +86,25 @@ def gradients(outputs: Any, wrt: Any, cotangents: Any = None, *, zeros: bool = T
     """Gradients of the sum of `outputs` – weighted by `cotangents` – by each of `wrt` (symbols or variables).
 
     outputs, cotangents: a symbol or a tree of them; shapes equal; without `cotangents` all weights are 1
-    wrt:                 a tree; the result has its structure, each gradient the shape of its operand. A variable that was
-                         assigned meanwhile counts with the latest of its values that the outputs depend on
+    wrt:                 a tree; the result has its structure, each gradient the shape of its operand. A variable that
+                         was assigned meanwhile counts with the latest of its values that the outputs depend on
     zeros:               what does not influence the outputs gets zeros; if False, None
     """
     targets, structure = tree.flatten(wrt)
     ends = tree.leaves(outputs)
     weights = [None] * len(ends) if cotangents is None else tree.leaves(cotangents)
     if len(weights) != len(ends):
-        raise GradientError("one cotangent per output", got=f"{len(weights)} cotangents", expected=f"{len(ends)} outputs")
+        raise GradientError(
+            "one cotangent per output", got=f"{len(weights)} cotangents", expected=f"{len(ends)} outputs"
+        )
     pairs = []
     for end, weight in zip(ends, weights, strict=True):
         if isinstance(end, Symbol):
             pairs.append((end, _weight(end, weight)))
         elif not isinstance(end, Operand):  # a number depends on nothing
-            raise GradientError("gradients need symbols", got=type(end).__name__, expected="results of traced operators")
+            raise GradientError(
+                "gradients need symbols", got=type(end).__name__, expected="results of traced operators"
+            )
     computed = {node.id for node in reachable(end for end, _ in pairs)}
     symbols = [_as_symbol(target, computed) for target in targets]
     found = backward(pairs, symbols)
@@ -111,9 +115,7 @@ def gradients(outputs: Any, wrt: Any, cotangents: Any = None, *, zeros: bool = T
 
 def _weight(end: Symbol, weight: Any) -> Any:
     if not end.dtype.is_float:
-        raise GradientError(
-            "only floating-point outputs have gradients", got=end.spec, hint="cast the loss to float32"
-        )
+        raise GradientError("only floating-point outputs have gradients", got=end.spec, hint="cast the loss to float32")
     if weight is None:
         return operators.ones_like(end)
     return operators.broadcast_to(operators.cast(weight, end.dtype), end.shape)
@@ -139,7 +141,7 @@ def _as_symbol(target: Any, computed: set[int]) -> Symbol:
     return target
 
 
-# Derivatives of functions ------------------------------------------------------------------------------------------------
+# Derivatives of functions --------------------------------------------------------------------------------------------
 def _symbolic(function: Callable[..., Any]) -> Callable[..., Any]:
     """Runs a function that works on symbols: in the open trace, or in one of its own that is computed at once."""
 
@@ -161,7 +163,7 @@ def _number(leaf: Any) -> Any:
 
 
 def _own(leaf: Any) -> Any:
-    """A symbol of its own for an argument, so that other uses of the same value do not count as uses of the argument."""
+    """A symbol of its own for an argument: other uses of the same value do not count as uses of the argument."""
     return primitives.reshape(leaf, shape=leaf.shape) if isinstance(leaf, Symbol) else leaf
 
 
@@ -211,9 +213,13 @@ def grad(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Call
     return lambda *args, **kwargs: both(*args, **kwargs)[1]
 
 
-def _differentiable(arguments: Any) -> list[Symbol]:
+def _differentiable(arguments: Any) -> list[Any]:
     """The floating-point symbols and variables among arguments; integers ride along."""
-    return [leaf for leaf in tree.leaves(arguments) if isinstance(leaf, Operand) and leaf.dtype.is_float]
+    return [leaf for leaf in tree.leaves(arguments) if _is_differentiable(leaf)]
+
+
+def _is_differentiable(leaf: Any) -> bool:
+    return isinstance(leaf, Operand) and leaf.dtype.is_float
 
 
 def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
@@ -225,9 +231,7 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
 
     def pull_back(y: Any, arguments: Any, cotangent: Any) -> Any:
         found = iter(gradients(y, _differentiable(arguments), cotangent))
-        return tree.map(
-            lambda leaf: next(found) if isinstance(leaf, Operand) and leaf.dtype.is_float else None, arguments
-        )
+        return tree.map(lambda leaf: next(found) if _is_differentiable(leaf) else None, arguments)
 
     if trace.is_open():
         arguments = tree.map(_own, tree.map(_lift, primals))
@@ -250,7 +254,7 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
         smooth = [end for end in ends if isinstance(end, Symbol) and end.dtype.is_float]
         dummies = [operators.zeros_like(end) for end in smooth]
         pulled = gradients(smooth, _differentiable(xs), dummies)
-        given = [t for x, t in zip(tree.leaves(xs), tree.leaves(directions), strict=True) if _differentiable(x)]
+        given = [t for x, t in zip(tree.leaves(xs), tree.leaves(directions), strict=True) if _is_differentiable(x)]
         pushed = iter(gradients(pulled, dummies, given))
         moved = [next(pushed) if any(end is s for s in smooth) else operators.zeros_like(end) for end in ends]
         return y, tree.unflatten(structure, moved)
@@ -264,7 +268,7 @@ def stop_gradient(x: Any) -> Any:
     return tree.map(lambda leaf: primitives.stop_gradient(operators.operand(leaf)), x)
 
 
-# Sub-graphs ----------------------------------------------------------------------------------------------------------------
+# Sub-graphs ----------------------------------------------------------------------------------------------------------
 def pull_graph(graph: Graph, inputs: Sequence[Symbol], cotangents: Sequence[Any], needed: Sequence[bool]) -> list[Any]:
     """Cotangents of a sub-graph's inputs, its forward pass recorded again from `inputs`; None where not needed."""
     values = Replay({key_of(symbol): stand_in for symbol, stand_in in zip(graph.inputs, inputs, strict=True)})

@@ -1,7 +1,8 @@
 """Control flow as functions: scan, cond, while_loop, checkpoint, custom_gradient, composites.
 
-On numbers these are plain Python – a loop, an if – so that a body can be stepped through. On symbols the functions that they
-are given are traced into sub-graphs. Variables assigned inside become state of the loop, and are assigned after it.
+On numbers these are plain Python – a loop, an if – so that a body can be stepped through. On symbols the functions that
+they are given are traced into sub-graphs. Variables assigned inside become state of the loop, and are assigned after
+it.
 """
 
 from __future__ import annotations
@@ -49,9 +50,7 @@ def _next_carry(name: str, value: Any, shape: Any, specs: Sequence[Spec]) -> lis
     """What a body returns as operands of the carry's specs: shapes must agree, types are cast within reason."""
     operands, new_shape = _split(value)
     if new_shape != shape:
-        raise ArgumentError(
-            f"{name}: the body changes the structure of the carry", got=new_shape[0], expected=shape[0]
-        )
+        raise ArgumentError(f"{name}: the body changes the structure of the carry", got=new_shape[0], expected=shape[0])
     for i, (operand, spec) in enumerate(zip(operands, specs, strict=True)):
         if operand.shape != spec.shape:
             raise ShapeError(f"{name}: the body changes the shape of the carry", got=operand.spec, expected=spec)
@@ -72,7 +71,7 @@ def inline(graph: Graph, inputs: Sequence[Any]) -> list[Symbol]:
     return [replay(symbol) for symbol in graph.outputs]
 
 
-# scan --------------------------------------------------------------------------------------------------------------------
+# scan ----------------------------------------------------------------------------------------------------------------
 def scan(
     f: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
@@ -103,8 +102,8 @@ def scan(
         return _next_carry("scan", new_carry, carry_shape, specs), y
 
     run = _scan_symbolic if trace.is_open() else _scan_now
-    carry, ys = run(step, carry, sequences, steps, reverse)
-    return _join(carry_shape, carry), ys
+    end, ys = run(step, carry, sequences, steps, reverse)
+    return _join(carry_shape, end), ys
 
 
 def _scan_now(step: Any, carry: list[Any], sequences: list[Any], steps: int, reverse: bool) -> tuple[list[Any], Any]:
@@ -114,9 +113,7 @@ def _scan_now(step: Any, carry: list[Any], sequences: list[Any], steps: int, rev
         operands, shape = _split(y)
         rows.append(operands)
     if not rows:
-        raise ArgumentError(
-            "scan: no steps", got="length 0", expected="at least one step outside of a traced function"
-        )
+        raise ArgumentError("scan: no steps", got="length 0", expected="at least one step outside of a traced function")
     if reverse:
         rows.reverse()
     return carry, _join(shape, [stack(column) for column in zip(*rows, strict=True)])
@@ -147,8 +144,9 @@ def _scan_symbolic(
     graph = _state_first(sub, len(carry))
     ys = len(graph.outputs) - carries
     graph, used = _without_unused(_with_intermediates(graph, constants, carries), constants + carries)
+    taken = [sequence for sequence, is_used in zip(sequences, used, strict=True) if is_used]
     results = primitives.scan(
-        *sub.captured, *_read_state(sub.state), *carry, *(sequence for sequence, u in zip(sequences, used, strict=True) if u),
+        *sub.captured, *_read_state(sub.state), *carry, *taken,
         body=graph, constants=constants, carries=carries, length=steps, reverse=reverse,
     )  # fmt: skip
     _restore_state(sub.state, results[: len(sub.state)])
@@ -183,9 +181,9 @@ def _without_unused(graph: Graph, kept: int) -> tuple[Graph, list[bool]]:
     return Graph((*graph.inputs[:kept], *taken), graph.outputs), used
 
 
-# cond --------------------------------------------------------------------------------------------------------------------
+# cond ----------------------------------------------------------------------------------------------------------------
 def cond(predicate: Any, true_fn: Callable[..., Any], false_fn: Callable[..., Any], *operands: Any) -> Any:
-    """`true_fn(*operands)` if the predicate (a scalar) holds, else `false_fn(*operands)`; only one of them is computed."""
+    """`true_fn(*operands)` if the predicate (a scalar) holds, else `false_fn(*operands)`; only one is computed."""
     if isinstance(predicate, bool):
         return (true_fn if predicate else false_fn)(*operands)
     predicate = operators.operand(predicate)
@@ -236,7 +234,7 @@ def _taking(captured: Sequence[Symbol], sub: trace.SubGraph) -> Graph:
     return Graph((*inputs, *sub.graph.inputs[len(sub.captured) :]), sub.graph.outputs)
 
 
-# while_loop ----------------------------------------------------------------------------------------------------------------
+# while_loop ----------------------------------------------------------------------------------------------------------
 def while_loop(
     cond: Callable[..., Any], body: Callable[..., Any], loop_vars: Any, maximum_iterations: int | None = None
 ) -> Any:
@@ -278,7 +276,9 @@ def _while_symbolic(test: Any, step: Any, carry: list[Any], max_steps: int | Non
     if len(tested.state) != len(stepped.state):
         names = [variable.path for variable in tested.state[len(stepped.state) :]]
         raise ArgumentError(
-            "while_loop: the condition assigns a variable", got=", ".join(names), expected="assignments in the body only"
+            "while_loop: the condition assigns a variable",
+            got=", ".join(names),
+            expected="assignments in the body only",
         )
     captured = _captured_by(stepped, tested)
     condition = _taking(captured, tested)
@@ -292,14 +292,14 @@ def _while_symbolic(test: Any, step: Any, carry: list[Any], max_steps: int | Non
     return list(results[len(stepped.state) :])
 
 
-# calls -------------------------------------------------------------------------------------------------------------------
+# calls ---------------------------------------------------------------------------------------------------------------
 def call(
     name: str, function: Callable[..., Any], *operands: Any, rule: Callable[..., Any] | None = None, **options: Any
 ) -> Any:
     """Runs a function of arrays as one named node, which a backend may claim whole.
 
-    rule: its gradient, `rule(g, y, *operands, **options)` → one cotangent per operand; without it the body is recomputed and
-          differentiated
+    rule: its gradient, `rule(g, y, *operands, **options)` → one cotangent per operand; without it the body is
+          recomputed and differentiated
     """
     values = [operators.operand(operand) for operand in operands]
     if not any(isinstance(value, Symbol) for value in values):
@@ -353,8 +353,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
 def custom_gradient(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that brings its own gradient: it returns `(y, gradient)`.
 
-    `gradient(*upstream)` (or `gradient(*args, upstream=…)`, Keras's form) returns one cotangent per argument. Variables that the
-    function reads on its own account get no gradient.
+    `gradient(*upstream)` (or `gradient(*args, upstream=…)`, Keras's form) returns one cotangent per argument. Variables
+    that the function reads on its own account get no gradient.
 
     >>> from highlevel import grad, ops
     >>> @custom_gradient

@@ -8,7 +8,7 @@ scalar is *weak* – it takes the type of the array beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import ml_dtypes
@@ -21,7 +21,7 @@ from highlevel.errors import DTypeError, did_you_mean
 class DType:
     """One element type: its name, its kind ("bool", "uint", "int" or "float"), its width and NumPy's type for it.
 
-    There is one object per type. It equals its name and NumPy's dtype, so that `x.dtype == "float32"` reads as expected.
+    There is one object per type. It equals its name and NumPy's dtype, so that `x.dtype == "float32"` works.
     """
 
     name: str
@@ -121,12 +121,12 @@ _WIDER: dict[str, tuple[str, ...]] = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _above(name: str) -> frozenset[str]:
     return frozenset({name}).union(*(_above(wider) for wider in _WIDER[name]))
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote(a: DType, b: DType) -> DType:
     """The narrowest type that both `a` and `b` convert to.
 

@@ -1,7 +1,7 @@
 """The meaning of a graph: its nodes computed one after the other by the definitions in their records.
 
-A `Program` is a graph made ready for that: slots instead of dictionaries, and each value dropped after its last use. The
-interpreter backend runs whole programs with it; control-flow operators run their bodies with it.
+A `Program` is a graph made ready for that: slots instead of dictionaries, and each value dropped after its last use.
+The interpreter backend runs whole programs with it; control-flow operators run their bodies with it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Graphs: immutable nodes, the symbols that are their outputs, and walks over them.
 
 Invariants. A node is created after its inputs, and ids count upwards, so sorting by id is a topological order. Tracing
-never merges nodes; `merge_common` does, as a pass that keeps the first origin of each merged group. A graph owns nothing
-but its boundary (inputs, outputs, updates): the nodes in between are those reachable from it.
+never merges nodes; `merge_common` does, as a pass that keeps the first origin of each merged group. A graph owns
+nothing but its boundary (inputs, outputs, updates): the nodes in between are those reachable from it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A node without operator: an "input" (named), a "constant" (a Tensor) or the value of a "variable" at the start."""
+    """A node without operator: an "input" (named), a "constant" (a Tensor), or what a "variable" holds at the start."""
 
     kind: str
     value: Any
@@ -144,7 +144,7 @@ class Graph:
     reads:    (variable, its symbol) – the value that the variable has when the program starts; in order of first use
     updates:  (variable, symbol) – the value that it has when the program ends; in order of first assignment
 
-    A sub-graph (of a loop, a branch) is closed: it reads no variables, and what it uses of its surroundings is an input.
+    A sub-graph (of a loop, a branch) is closed: it reads no variables; what it uses of its surroundings is an input.
     """
 
     inputs: tuple[Symbol, ...]
@@ -200,8 +200,8 @@ def captures(symbols: Iterable[Symbol], owner: int) -> list[Symbol]:
 class Replay:
     """Expressions recorded again in the open trace, with stand-ins for some of their symbols.
 
-    Built anew is what depends on a stand-in – and fills, which are cheaper to repeat than to hand over – each node once,
-    however often it is asked for; all else stands for itself.
+    Built anew is what depends on a stand-in – and fills, which are cheaper to repeat than to hand over – each node
+    once, however often it is asked for; all else stands for itself.
     """
 
     def __init__(self, stand_ins: Mapping[tuple[int, int], Symbol]) -> None:
@@ -235,7 +235,7 @@ class Replay:
 
 
 def attribute_key(value: Any) -> Any:
-    """A hashable form of an attribute in which 1, 1.0 and True stay apart, as do 0.0 and −0.0, and NaN equals itself."""
+    """A hashable form of an attribute: 1, 1.0 and True stay apart, as do 0.0 and −0.0; NaN equals itself."""
     if isinstance(value, float):
         return "float", struct.pack("<d", value)
     if isinstance(value, (bool, int, str, bytes, type(None))):

@@ -1,8 +1,8 @@
 """`jit`: a Python function, traced once per signature and run as a compiled program from then on.
 
-The signature is the structure of the arguments, the spec of each array, and the value of everything else (flags, strings,
-Python numbers – a number that changes belongs in an array or a Variable). A program also remembers the settings that it
-depends on (`trainable`, for one), and is set aside while they differ.
+The signature is the structure of the arguments, the spec of each array, and the value of everything else (flags,
+strings, Python numbers – a number that changes belongs in an array or a Variable). A program also remembers the
+settings that it depends on (`trainable`, for one), and is set aside while they differ.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def is_array(leaf: Any) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a program is traced for: the tree of arguments, which leaves are arrays, their specs, and the other leaves."""
+    """What a program is traced for: the tree of arguments, which leaves are data, their specs, and the other leaves."""
 
     structure: Any
     is_data: tuple[bool, ...]

@@ -55,7 +55,7 @@ class Operand:
     def reshape(self, *shape: Any) -> Any:
         return operators.reshape(self, *shape)
 
-    # As numbers -----------------------------------------------------------------------------------------------------------
+    # As numbers ------------------------------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a read-only NumPy array (`.numpy().copy()` for one to write to)."""
         return self.read().numpy()
@@ -77,7 +77,10 @@ class Operand:
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ArgumentError(
-                "the truth of an array is not one answer", got=self.spec, expected="one element", hint="ops.any or ops.all"
+                "the truth of an array is not one answer",
+                got=self.spec,
+                expected="one element",
+                hint="ops.any or ops.all",
             )
         return bool(self.item())
 
@@ -101,7 +104,7 @@ class Operand:
     def __iter__(self) -> Iterator[Any]:
         return iter([self[index] for index in range(len(self))])
 
-    # Operators ------------------------------------------------------------------------------------------------------------
+    # Operators -------------------------------------------------------------------------------------------------------
 
     def __add__(self, other: Any) -> Any:
         return operators.add(self, other)

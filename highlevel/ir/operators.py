@@ -1,7 +1,8 @@
 """Promotion, broadcasting and indexing: from what people write to what primitives take.
 
-Primitives want operands of one shape and one type. Here – and for functions in `ops`, through `binary` and `match` – types are
-promoted (Python scalars are weak) and shapes broadcast explicitly, so that no gradient rule ever mentions either.
+Primitives want operands of one shape and one type. Here – and for functions in `ops`, through `binary` and `match` –
+types are promoted (Python scalars are weak) and shapes broadcast explicitly, so that no gradient rule ever mentions
+either.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import builtins
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +19,6 @@ from highlevel.errors import ArgumentError, DTypeError, ShapeError
 from . import dtypes
 from .dtypes import DType, as_dtype, promote, promote_scalar, to_float
 from .operand import Operand
-from .spec import Spec
 
 Scalar = (bool, int, float)
 
@@ -55,7 +55,7 @@ def ones_like(x: Any) -> Any:
     return full(x.shape, 1.0 if x.dtype.is_float else 1, x.dtype)
 
 
-# Shapes ------------------------------------------------------------------------------------------------------------------
+# Shapes --------------------------------------------------------------------------------------------------------------
 def broadcast_shapes(*shapes: tuple[int, ...], operator: str = "broadcast") -> tuple[int, ...]:
     """The common shape by NumPy's rule: sizes are equal or 1, counted from the last axis."""
     rank = max(map(len, shapes), default=0)
@@ -117,11 +117,13 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
 def normalize_axis(axis: int, ndim: int, operator: str = "axis") -> int:
     """A non-negative axis; negative ones count from the end."""
     if not -ndim <= axis < ndim:
-        raise ArgumentError(f"{operator}: axis {axis} does not exist", got=f"rank {ndim}", expected=f"−{ndim}…{ndim - 1}")
+        raise ArgumentError(
+            f"{operator}: axis {axis} does not exist", got=f"rank {ndim}", expected=f"−{ndim}…{ndim - 1}"
+        )
     return int(axis) % ndim
 
 
-# Two operands --------------------------------------------------------------------------------------------------------------
+# Two operands --------------------------------------------------------------------------------------------------------
 def match(*values: Any, operator: str = "op", dtype: DType | None = None, floating: bool = False) -> tuple[Any, ...]:
     """The values as operands of one type and one shape.
 
@@ -146,7 +148,12 @@ def weak_value(value: Any, dtype: DType) -> Any:
     """A Python scalar as the attribute of a fill: exactly the number the type holds."""
     if dtype.is_float:
         return float(value)
-    return bool(value) if dtype.is_bool else int(value)
+    if dtype.is_bool:
+        return bool(value)
+    limits = np.iinfo(dtype.numpy)
+    if not limits.min <= value <= limits.max:
+        raise ArgumentError(f"{value} does not fit into {dtype}", expected=f"{limits.min}…{limits.max}")
+    return int(value)
 
 
 def common_dtype(values: Sequence[Any], arrays: Sequence[Any]) -> DType:
@@ -247,7 +254,8 @@ def not_equal(a: Any, b: Any) -> Any:
 
 
 def _comparable(value: Any) -> bool:
-    return not (value is None or isinstance(value, (str, bytes, type)))
+    numbers = isinstance(value, (Operand, bool, int, float, list, tuple, np.ndarray, np.generic))
+    return numbers or hasattr(value, "__array__") or hasattr(value, "__dlpack__")
 
 
 def negative(x: Any) -> Any:
@@ -263,7 +271,7 @@ def invert(x: Any) -> Any:
     return primitives.invert(operand(x))
 
 
-# Matrix product ------------------------------------------------------------------------------------------------------------
+# Matrix product ------------------------------------------------------------------------------------------------------
 def matmul(a: Any, b: Any) -> Any:
     """NumPy's rule: vectors gain an axis that the result loses; batch axes broadcast."""
     if is_deferred(a) or is_deferred(b):
@@ -272,7 +280,9 @@ def matmul(a: Any, b: Any) -> Any:
     dtype = promote(a.dtype, b.dtype)
     a, b = cast(a, dtype), cast(b, dtype)
     if a.ndim == 0 or b.ndim == 0:
-        raise ShapeError("matmul: a scalar has no inner size", got=f"{a.spec} and {b.spec}", expected="rank of at least 1")
+        raise ShapeError(
+            "matmul: a scalar has no inner size", got=f"{a.spec} and {b.spec}", expected="rank of at least 1"
+        )
     drop_row, drop_column = a.ndim == 1, b.ndim == 1
     a = reshape(a, 1, *a.shape) if drop_row else a
     b = reshape(b, *b.shape, 1) if drop_column else b
@@ -296,89 +306,138 @@ def matmul(a: Any, b: Any) -> Any:
     return reshape(y, shape)
 
 
-# Indexing -----------------------------------------------------------------------------------------------------------------
+# Indexing ------------------------------------------------------------------------------------------------------------
 def getitem(x: Any, index: Any) -> Any:
     """NumPy's indexing: integers, slices, None, `...`, integer arrays, and (on numbers only) boolean masks."""
     x = operand(x)
-    items = _expand_mask(list(index) if isinstance(index, tuple) else [index])
-    consumed = sum(1 for item in items if item is not None and item is not Ellipsis)
-    if consumed > x.ndim:
-        raise ShapeError("too many indices", got=f"{consumed} for {x.spec}", expected=f"at most {x.ndim}")
+    items = _index_items(x, index)
+    sliced, arrays = _basic(x, items)
+    if all(array is None for array in arrays):
+        return sliced
+    # As in NumPy, the axes of index arrays – integers beside them count as such – stand where these stand if they stand
+    # together, and first if something is between them.
+    advanced = [i for i, item in enumerate(items) if item is not None and not isinstance(item, builtins.slice)]
+    together = advanced[-1] - advanced[0] + 1 == len(advanced)
+    return _advanced(sliced, arrays, advanced[0] if together else 0)
+
+
+def _index_items(x: Any, index: Any) -> list[Any]:
+    """One item per axis of x – an int, a slice or an index array – and None for each new axis."""
+    items = [_index_item(item) for item in (index if isinstance(index, tuple) else (index,))]
+    taken = [0 if item is None or item is Ellipsis else item.ndim if _is_mask(item) else 1 for item in items]
+    if sum(taken) > x.ndim:
+        raise ShapeError("too many indices", got=f"{sum(taken)} for {x.spec}", expected=f"at most {x.ndim}")
     dots = [i for i, item in enumerate(items) if item is Ellipsis]
     if len(dots) > 1:
         raise ArgumentError("an index holds more than one ellipsis", got=index)
     at = dots[0] if dots else len(items)
-    items = items[:at] + [builtins.slice(None)] * (x.ndim - consumed) + items[at + 1 :]
-    return _advanced(*_basic(x, items))
+    rest = [builtins.slice(None)] * (x.ndim - sum(taken))
+    complete: list[Any] = []
+    axis = 0
+    for item in (*items[:at], *rest, *items[at + 1 :]):
+        found = _places(item, x, axis) if _is_mask(item) else [item]
+        axis += sum(1 for part in found if part is not None)
+        complete += found
+    return complete
 
 
-def _expand_mask(items: list[Any]) -> list[Any]:
-    expanded: list[Any] = []
-    for item in items:
-        is_array = isinstance(item, (Operand, np.ndarray, list))
-        array = operand(item) if is_array else item
-        if is_array and array.dtype.is_bool:
-            expanded += [np.asarray(axis, np.int64) for axis in np.nonzero(np.asarray(array))]
-        else:
-            expanded.append(array)
-    return expanded
+def _index_item(item: Any) -> Any:
+    if item is None or item is Ellipsis or isinstance(item, builtins.slice):
+        return item
+    if isinstance(item, list):
+        item = np.asarray(item, dtype=None if item else np.int64)
+    if isinstance(item, Operand):
+        item = item.read()
+    if isinstance(item, tensor.Tensor):
+        item = item.numpy()
+    if isinstance(item, (np.ndarray, Operand)) and (item.ndim or not isinstance(item, np.ndarray)):
+        if item.dtype == "bool" or (item.dtype.kind if isinstance(item, np.ndarray) else item.dtype.kind[0]) in "iu":
+            return item
+    elif hasattr(item, "__index__") and not isinstance(item, (bool, np.bool_)):
+        return item.__index__()
+    raise DTypeError("an index is not an integer", got=repr(item), expected="integers, slices, None, ... or a mask")
+
+
+def _is_mask(item: Any) -> bool:
+    return isinstance(item, (np.ndarray, Operand)) and bool(item.dtype == "bool")
+
+
+def _places(mask: Any, x: Any, axis: int) -> list[Any]:
+    """A mask as the indices of the places where it holds."""
+    if tuple(mask.shape) != x.shape[axis : axis + mask.ndim]:
+        raise ShapeError(
+            "a mask does not fit what it selects from",
+            got=f"mask {tuple(mask.shape)} at axis {axis} of {x.spec}",
+            expected=f"shape {x.shape[axis : axis + mask.ndim]}",
+        )
+    return list(np.nonzero(np.asarray(mask)))
 
 
 def _basic(x: Any, items: list[Any]) -> tuple[Any, list[Any]]:
     """Applies integers, slices and new axes; leaves index arrays, one entry per axis of the result."""
-    start, stop, step, flips, shape, arrays = [], [], [], [], [], []
-    axis = 0
+    ranges: list[tuple[int, int, int]] = []
+    shape: list[int] = []
+    arrays: list[Any] = []
+    flips: list[int] = []
     for item in items:
         if item is None:
             shape.append(1)
             arrays.append(None)
             continue
-        size = x.shape[axis]
+        axis, size = len(ranges), x.shape[len(ranges)]
         if isinstance(item, builtins.slice):
-            bounds = (None if v is None else int(v) for v in (item.start, item.stop, item.step))
-            a, b, s = builtins.slice(*bounds).indices(size)
-            length = len(range(a, b, s))
-            if s < 0:
+            start, stop, step = item.indices(size)
+            length = len(range(start, stop, step))
+            if step < 0:
                 flips.append(axis)
-                a, b, s = a + (length - 1) * s, a + 1, -s
-            a, b = (a, max(a, b)) if length else (0, 0)
+                start, stop, step = start + (length - 1) * step, start + 1, -step
+            ranges.append((start, max(start, stop), step) if length else (0, 0, 1))
             shape.append(length)
             arrays.append(None)
-        elif isinstance(item, (Operand, np.ndarray)):
-            a, b, s = 0, size, 1
+        elif isinstance(item, int):
+            if not -size <= item < size:
+                raise ArgumentError(
+                    f"index {item} is outside of axis {axis}", got=x.spec, expected=f"−{size}…{size - 1}"
+                )
+            ranges.append((item % size, item % size + 1, 1))
+        else:
+            ranges.append((0, size, 1))
             shape.append(size)
             arrays.append(item)
-        else:
-            i = item.__index__()
-            if not -size <= i < size:
-                raise ArgumentError(f"index {i} is outside of axis {axis}", got=x.spec, expected=f"−{size}…{size - 1}")
-            a, b, s = i % size, i % size + 1, 1
-        start.append(a)
-        stop.append(b)
-        step.append(s)
-        axis += 1
-    if tuple(start) != (0,) * x.ndim or tuple(stop) != x.shape or any(s != 1 for s in step):
-        x = primitives.slice(x, start=tuple(start), stop=tuple(stop), step=tuple(step))
+    if any(taken != (0, size, 1) for taken, size in zip(ranges, x.shape, strict=True)):
+        first, end, by = (tuple(column) for column in zip(*ranges, strict=True))
+        x = primitives.slice(x, start=first, stop=end, step=by)
     if flips:
         x = primitives.flip(x, axes=tuple(flips))
     return reshape(x, tuple(shape)), arrays
 
 
-def _advanced(x: Any, arrays: list[Any]) -> Any:
+def _advanced(x: Any, arrays: list[Any], place: int) -> Any:
+    """Picks by index arrays, the axes of which go to `place`."""
     axes = [axis for axis, array in enumerate(arrays) if array is not None]
-    if not axes:
-        return x
-    indices = [wrap_negative(operand(arrays[axis]), x.shape[axis]) for axis in axes]
-    shape = broadcast_shapes(*(index.shape for index in indices), operator="index")
-    columns = [reshape(broadcast_to(index, shape), *shape, 1) for index in indices]
+    indices = [_checked(arrays[axis], x, axis) for axis in axes]
+    wide = dtypes.int64 if any(index.dtype is dtypes.int64 for index in indices) else dtypes.int32
+    indices = list(match(*indices, operator="index", dtype=wide))
+    shape = indices[0].shape
+    columns = [reshape(index, *shape, 1) for index in indices]
     stacked = columns[0] if len(columns) == 1 else primitives.concatenate(*columns, axis=len(shape))
     rest = [axis for axis in range(x.ndim) if axis not in axes]
     picked = primitives.gather(transpose(x, (*axes, *rest)), stacked)
-    if axes != list(range(axes[0], axes[0] + len(axes))):
-        return picked  # NumPy puts the axes of separated index arrays first
-    before = [len(shape) + i for i in range(axes[0])]
-    after = [len(shape) + i for i in range(axes[0], len(rest))]
+    before = [len(shape) + i for i in range(place)]
+    after = [len(shape) + i for i in range(place, len(rest))]
     return transpose(picked, (*before, *range(len(shape)), *after))
+
+
+def _checked(index: Any, x: Any, axis: int) -> Any:
+    """Indices as int32 or int64 from 0 on; those that are known are checked here, others by the gather."""
+    if not isinstance(index, np.ndarray):
+        return wrap_negative(index, x.shape[axis])
+    size = x.shape[axis]
+    outside = index[(index < -size) | (index >= size)]
+    if outside.size:
+        raise ArgumentError(f"index {outside[0]} is outside of axis {axis}", got=x.spec, expected=f"−{size}…{size - 1}")
+    wide = np.int64 if size > np.iinfo(np.int32).max else np.int32
+    return operand(np.where(index < 0, index + size, index).astype(wide))
 
 
 def wrap_negative(index: Any, size: int) -> Any:
@@ -389,8 +448,9 @@ def wrap_negative(index: Any, size: int) -> Any:
     return primitives.select(less(index, 0), add(index, size), index)
 
 
-def spec_of(value: Any) -> Spec:
-    return operand(value).spec
+from . import tensor  # noqa: E402
 
-
-from . import primitives, tensor  # noqa: E402
+if TYPE_CHECKING:
+    primitives: Any  # the names in it are those of the registry
+else:
+    from . import primitives

@@ -1,10 +1,10 @@
 """Graphs as text: one line per node, the same text for the same program in every run.
 
-    graph(%0: float32 (2, 3), %1: float32 (3,)) {
-      %2 = broadcast(%1, shape=(2, 3)) : float32 (2, 3)    # dense
-      …
-      return %5
-    }
+graph(%0: float32 (2, 3), %1: float32 (3,)) {
+  %2 = broadcast(%1, shape=(2, 3)) : float32 (2, 3)    # dense
+  …
+  return %5
+}
 """
 
 from __future__ import annotations

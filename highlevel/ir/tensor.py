@@ -71,7 +71,7 @@ class Tensor(Operand):
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
-        # Nothing but the tensor keeps the memory alive, so it has to be the tensor's own; and the interface has no bfloat16.
+        # Nothing but the tensor keeps the memory alive: it has to be the tensor's own. The interface has no bfloat16.
         if not isinstance(self._handle, np.ndarray) or self._spec.dtype is bfloat16:
             raise AttributeError("__array_interface__")
         interface: dict[str, Any] = self.numpy().__array_interface__
@@ -127,7 +127,7 @@ def _natural_dtype(value: Any, array: np.ndarray[Any, Any]) -> DType:
         if array.dtype == np.float64 and not _holds(value, np.floating):
             return float32
         if array.dtype == np.int64 and not _holds(value, np.integer):
-            return int32 if array.size == 0 or (-(2**31) <= array.min() and array.max() < 2**31) else int64
+            return int32 if array.size == 0 or (array.min() >= -(2**31) and array.max() < 2**31) else int64
     return as_dtype(array.dtype)
 
 

@@ -1,8 +1,8 @@
 """Tracing: running Python on symbols to obtain a graph.
 
 There is no graph mode. An operator looks at its operands only: symbols are recorded, numbers are computed at once by
-the installed executor. Just two things ask whether a trace is open: variables (reading gives a symbol; assigning becomes
-an update of the graph) and operators without operands (`iota`, `full`).
+the installed executor. Just two things ask whether a trace is open: variables (reading gives a symbol; assigning
+becomes an update of the graph) and operators without operands (`iota`, `full`).
 
 A trace inside a trace makes a sub-graph (a loop body, a branch). What it uses of the enclosing traces is captured;
 what it assigns to variables is handed to the control-flow operator as state.
@@ -54,7 +54,7 @@ class Executor(Protocol):
 
 
 class _State(threading.local):
-    """Per thread: the open traces, innermost last; the path of the layer that is running; the type variables are read in."""
+    """Per thread: the open traces, innermost last; the path of the running layer; the type variables are read in."""
 
     def __init__(self) -> None:
         self.traces: list[Trace] = []

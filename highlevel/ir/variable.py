@@ -30,8 +30,8 @@ def epoch() -> int:
 class Setting:
     """An attribute that traced programs depend on, such as `trainable`.
 
-    A program that read the attribute while it was traced is only used again while it has the same value, so a change takes
-    effect at once, without recompiling by hand; changing it back finds the earlier program.
+    A program that read the attribute while it was traced is only used again while it has the same value, so a change
+    takes effect at once, without recompiling by hand; changing it back finds the earlier program.
     """
 
     def __init__(self, default: Any) -> None:

@@ -1,4 +1,4 @@
-"""Contraction: matrix products, batched. Everything else that multiplies and adds is arranged around it or convolved."""
+"""Contraction: matrix products, batched. All else that multiplies and adds is arranged around it or convolved."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from highlevel.errors import DTypeError, ShapeError
 
-from ..primitive import define
+from ..primitive import Primitive, define
 from ..sample import Sample, normal
 from ..spec import Spec
 from .movement import transpose
@@ -43,7 +43,7 @@ def swap_last(x: Any) -> Any:
     return transpose(x, axes=(*range(last - 1), last, last - 1))
 
 
-matmul = define(
+matmul: Primitive = define(
     "matmul",
     FAMILY,
     infer=_infer,

@@ -30,14 +30,16 @@ def _present(cotangents: Sequence[Any], symbols: Sequence[Any]) -> list[Any]:
     return [zeros_like(s) if g is None else g for g, s in zip(cotangents, symbols, strict=True)]
 
 
-# scan --------------------------------------------------------------------------------------------------------------------
+# scan ----------------------------------------------------------------------------------------------------------------
 def _infer_scan(
     *specs: Spec, body: Graph, constants: int, carries: int, length: int, reverse: bool
 ) -> tuple[Spec, ...]:
     sliced = [spec.with_shape(spec.shape[1:]) for spec in specs[constants + carries :]]
     _check_operands("scan", body, [*specs[: constants + carries], *sliced])
     if any(spec.shape[:1] != (length,) for spec in specs[constants + carries :]):
-        raise ShapeError("scan: sequences differ in length", got=specs[constants + carries :], expected=f"length {length}")
+        raise ShapeError(
+            "scan: sequences differ in length", got=specs[constants + carries :], expected=f"length {length}"
+        )
     ends = [symbol.spec for symbol in body.outputs]
     if ends[:carries] != list(specs[constants : constants + carries]):
         raise ShapeError(
@@ -123,11 +125,11 @@ scan = define(
     vjp=_scan_vjp,
     multiple=True,
     selective=True,
-    summary="a loop over the leading axis that carries state; every intermediate of the body is an extra, optional output",
+    summary="a loop over the leading axis that carries state; intermediates of the body are extra, optional outputs",
 )
 
 
-# cond --------------------------------------------------------------------------------------------------------------------
+# cond ----------------------------------------------------------------------------------------------------------------
 def _infer_cond(predicate: Spec, *specs: Spec, then: Graph, otherwise: Graph) -> tuple[Spec, ...]:
     if predicate.shape != () or not predicate.dtype.is_bool:
         raise DTypeError("cond: the condition is not one bool", got=predicate, expected="bool ()")
@@ -135,7 +137,9 @@ def _infer_cond(predicate: Spec, *specs: Spec, then: Graph, otherwise: Graph) ->
     _check_operands("cond", otherwise, specs)
     first, second = ([symbol.spec for symbol in branch.outputs] for branch in (then, otherwise))
     if first != second:
-        raise ShapeError("cond: the branches return different things", got=f"{first} and {second}", expected="the same specs")
+        raise ShapeError(
+            "cond: the branches return different things", got=f"{first} and {second}", expected="the same specs"
+        )
     return tuple(first)
 
 
@@ -162,7 +166,7 @@ cond = define(
 )
 
 
-# while_loop ----------------------------------------------------------------------------------------------------------------
+# while_loop ----------------------------------------------------------------------------------------------------------
 def _infer_while(
     *specs: Spec, condition: Graph, body: Graph, constants: int, max_steps: int | None
 ) -> tuple[Spec, ...]:
@@ -204,7 +208,7 @@ def _while_vjp(
             goes_on = inline(condition, inputs)[0]
             return control.cond(goes_on, lambda: inline(body, inputs), lambda: carry), None
 
-        return control.scan(step, list(operands[constants:]), None, length=max_steps)[0]
+        return list(control.scan(step, list(operands[constants:]), None, length=max_steps)[0])
 
     sub = trace.trace_subgraph(bounded, [operand.spec for operand in x])
     return pull_graph(sub.graph, x, g, [operand.dtype.is_float for operand in x])
@@ -221,7 +225,7 @@ while_loop = define(
 )
 
 
-# call --------------------------------------------------------------------------------------------------------------------
+# call ----------------------------------------------------------------------------------------------------------------
 def _infer_call(*specs: Spec, name: str, body: Graph, rule: Any = None, options: Any = None) -> tuple[Spec, ...]:
     _check_operands(name, body, specs)
     return tuple(symbol.spec for symbol in body.outputs)
@@ -245,7 +249,7 @@ call = define(
 )
 
 
-# identities with a meaning for gradients ---------------------------------------------------------------------------------
+# identities with a meaning for gradients -----------------------------------------------------------------------------
 stop_gradient = define(
     "stop_gradient",
     FAMILY,

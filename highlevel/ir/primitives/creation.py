@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from highlevel.errors import ArgumentError
 
 from ..dtypes import DType, float32, int32
@@ -60,5 +59,3 @@ def zeros_like(x: Any) -> Any:
 
 def full_like(x: Any, value: float) -> Any:
     return full(shape=x.shape, value=value, dtype=x.dtype)
-
-

@@ -71,7 +71,9 @@ def elementwise(
     )
 
 
-def _one(name: str, derivative: Callable[[Any, Any], Any], oracle: str, draw: Draw | None = None, **more: Any) -> Primitive:
+def _one(
+    name: str, derivative: Callable[[Any, Any], Any], oracle: str, draw: Draw | None = None, **more: Any
+) -> Primitive:
     """A function of one number: the method of that name of the scalar language, and dy/dx from (y, x)."""
     return elementwise(
         name,
@@ -83,17 +85,41 @@ def _one(name: str, derivative: Callable[[Any, Any], Any], oracle: str, draw: Dr
     )
 
 
-# One operand -----------------------------------------------------------------------------------------------------------
+# One operand ---------------------------------------------------------------------------------------------------------
 neg = elementwise(
-    "neg", lambda k, x: k.neg(x), takes="number", oracle="numpy.negative", draws=(normal(3, 5),), vjp=lambda g, y, x: (-g,)
+    "neg",
+    lambda k, x: k.neg(x),
+    takes="number",
+    oracle="numpy.negative",
+    draws=(normal(3, 5),),
+    vjp=lambda g, y, x: (-g,),
 )
 abs_ = elementwise(
-    "abs", lambda k, x: k.abs(x), takes="number", oracle="numpy.abs", draws=(normal(3, 5),), vjp=lambda g, y, x: (g * sign(x),)
+    "abs",
+    lambda k, x: k.abs(x),
+    takes="number",
+    oracle="numpy.abs",
+    draws=(normal(3, 5),),
+    vjp=lambda g, y, x: (g * sign(x),),
 )
-sign = elementwise("sign", lambda k, x: k.sign(x), takes="number", oracle="numpy.sign", draws=(normal(3, 5),))
-floor = elementwise("floor", lambda k, x: k.floor(x), oracle="numpy.floor", draws=(normal(3, 5),))
-ceil = elementwise("ceil", lambda k, x: k.ceil(x), oracle="numpy.ceil", draws=(normal(3, 5),))
-round_ = elementwise("round", lambda k, x: k.round(x), oracle="numpy.rint", draws=(normal(3, 5),), summary="half to even")
+
+
+def _step(name: str, oracle: str, **more: Any) -> Primitive:
+    """A function that is constant between its jumps, so that its derivative is zero."""
+    return elementwise(
+        name,
+        lambda k, x: getattr(k, name)(x),
+        vjp=lambda g, y, x: (None,),
+        oracle=oracle,
+        draws=(normal(3, 5),),
+        **more,
+    )
+
+
+sign: Primitive = _step("sign", "numpy.sign", takes="number")
+floor = _step("floor", "numpy.floor")
+ceil = _step("ceil", "numpy.ceil")
+round_ = _step("round", "numpy.rint", summary="half to even")
 sqrt = _one("sqrt", lambda y, x: 0.5 / y, "numpy.sqrt", positive(3, 5))
 rsqrt = elementwise(
     "rsqrt",
@@ -108,13 +134,13 @@ expm1 = _one("expm1", lambda y, x: y + 1.0, "numpy.expm1")
 log = _one("log", lambda y, x: 1.0 / x, "numpy.log", positive(3, 5))
 log1p = _one("log1p", lambda y, x: 1.0 / (1.0 + x), "numpy.log1p", positive(3, 5))
 sin = _one("sin", lambda y, x: cos(x), "numpy.sin")
-cos = _one("cos", lambda y, x: -sin(x), "numpy.cos")
+cos: Primitive = _one("cos", lambda y, x: -sin(x), "numpy.cos")
 tan = _one("tan", lambda y, x: 1.0 + y * y, "numpy.tan", uniform(3, 5, low=-1.2, high=1.2))
 asin = _one("asin", lambda y, x: rsqrt(1.0 - x * x), "numpy.arcsin", uniform(3, 5, low=-0.9, high=0.9))
 acos = _one("acos", lambda y, x: -rsqrt(1.0 - x * x), "numpy.arccos", uniform(3, 5, low=-0.9, high=0.9))
 atan = _one("atan", lambda y, x: 1.0 / (1.0 + x * x), "numpy.arctan")
 sinh = _one("sinh", lambda y, x: cosh(x), "numpy.sinh")
-cosh = _one("cosh", lambda y, x: sinh(x), "numpy.cosh")
+cosh: Primitive = _one("cosh", lambda y, x: sinh(x), "numpy.cosh")
 tanh = _one("tanh", lambda y, x: 1.0 - y * y, "numpy.tanh")
 asinh = _one("asinh", lambda y, x: rsqrt(x * x + 1.0), "numpy.arcsinh")
 acosh = _one("acosh", lambda y, x: rsqrt(x * x - 1.0), "numpy.arccosh", uniform(3, 5, low=1.3, high=4.0))
@@ -128,7 +154,7 @@ erfinv = _one(
     tolerance=256.0,
 )
 lgamma = _one("lgamma", lambda y, x: digamma(x), "scipy.special.gammaln", positive(3, 5), tolerance=256.0)
-digamma = elementwise(
+digamma: Primitive = elementwise(
     "digamma", lambda k, x: k.digamma(x), oracle="scipy.special.digamma", draws=(positive(3, 5),), tolerance=512.0
 )
 isfinite = elementwise(
@@ -140,7 +166,7 @@ invert = elementwise(
 )  # fmt: skip
 
 
-# Two operands ------------------------------------------------------------------------------------------------------------
+# Two operands --------------------------------------------------------------------------------------------------------
 def _two(name: str, oracle: str, vjp: Callable[..., Any] | None = None, **more: Any) -> Primitive:
     more.setdefault("draws", (normal(3, 5), normal(3, 5)))
     more.setdefault("takes", "number")
@@ -160,7 +186,12 @@ div = _two(
     "div", "numpy.divide", lambda g, y, a, b: (g / b, -(g * y / b)), takes="float", draws=(normal(3, 5), positive(3, 5))
 )
 floor_div = _two(
-    "floor_div", "numpy.floor_divide", draws=(normal(3, 5), positive(3, 5)), special=False, summary="rounded towards −∞"
+    "floor_div",
+    "numpy.floor_divide",
+    lambda g, y, a, b: (None, None),
+    draws=(normal(3, 5), positive(3, 5)),
+    special=False,
+    summary="rounded towards −∞",
 )
 mod = _two(
     "mod",
@@ -211,7 +242,7 @@ def _pow_exponent(g: Any, y: Any, a: Any) -> Any:
     return select(inside, g * y * log(select(inside, a, full_like(a, 1.0))), zeros_like(g))
 
 
-# Choice and conversion -------------------------------------------------------------------------------------------------
+# Choice and conversion -----------------------------------------------------------------------------------------------
 def _infer_select(condition: Spec, a: Spec, b: Spec) -> Spec:
     shape = same_shape("select", (condition, a, b))
     if not condition.dtype.is_bool or a.dtype is not b.dtype:
@@ -221,7 +252,7 @@ def _infer_select(condition: Spec, a: Spec, b: Spec) -> Spec:
     return Spec(shape, a.dtype)
 
 
-select = define(
+select: Primitive = define(
     "select",
     FAMILY,
     infer=_infer_select,
@@ -245,7 +276,9 @@ cast = define(
     scalar=lambda k, x, *, dtype: k.cast(x, dtype),
     vjp=_cast_vjp,
     samples=(
-        Sample((normal(3, 5),), "numpy.asarray", lambda f, x, dtype: f(x).astype("bool"), {"dtype": bool_}, gradient=False),
+        Sample(
+            (normal(3, 5),), "numpy.asarray", lambda f, x, dtype: f(x).astype("bool"), {"dtype": bool_}, gradient=False
+        ),
     ),
     summary="another data type; floats to integers towards zero, saturating, NaN to 0",
 )

@@ -7,14 +7,14 @@ from typing import Any
 
 from highlevel.errors import ArgumentError, DTypeError, ShapeError
 
-from ..primitive import define
+from ..primitive import Primitive, define
 from ..sample import Sample, normal
 from ..spec import Spec
 
 FAMILY = "movement"
 
 
-# reshape -----------------------------------------------------------------------------------------------------------------
+# reshape -------------------------------------------------------------------------------------------------------------
 def _infer_reshape(x: Spec, *, shape: tuple[int, ...]) -> Spec:
     if math.prod(shape) != x.size or any(size < 0 for size in shape):
         raise ShapeError(
@@ -23,7 +23,7 @@ def _infer_reshape(x: Spec, *, shape: tuple[int, ...]) -> Spec:
     return x.with_shape(shape)
 
 
-reshape = define(
+reshape: Primitive = define(
     "reshape",
     FAMILY,
     infer=_infer_reshape,
@@ -34,10 +34,12 @@ reshape = define(
 )
 
 
-# transpose ---------------------------------------------------------------------------------------------------------------
+# transpose -----------------------------------------------------------------------------------------------------------
 def _infer_transpose(x: Spec, *, axes: tuple[int, ...]) -> Spec:
     if sorted(axes) != list(range(x.ndim)):
-        raise ShapeError("transpose: axes are not a permutation", got=f"axes {axes}", expected=f"each of 0…{x.ndim - 1}")
+        raise ShapeError(
+            "transpose: axes are not a permutation", got=f"axes {axes}", expected=f"each of 0…{x.ndim - 1}"
+        )
     return x.with_shape(x.shape[axis] for axis in axes)
 
 
@@ -45,7 +47,7 @@ def inverse_permutation(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-transpose = define(
+transpose: Primitive = define(
     "transpose",
     FAMILY,
     infer=_infer_transpose,
@@ -56,7 +58,7 @@ transpose = define(
 )
 
 
-# broadcast ---------------------------------------------------------------------------------------------------------------
+# broadcast -----------------------------------------------------------------------------------------------------------
 def _infer_broadcast(x: Spec, *, shape: tuple[int, ...]) -> Spec:
     if len(shape) != x.ndim or any(a not in (1, b) for a, b in zip(x.shape, shape, strict=True)):
         raise ShapeError(
@@ -83,14 +85,16 @@ broadcast = define(
 )
 
 
-# slice -------------------------------------------------------------------------------------------------------------------
+# slice ---------------------------------------------------------------------------------------------------------------
 def _infer_slice(x: Spec, *, start: tuple[int, ...], stop: tuple[int, ...], step: tuple[int, ...]) -> Spec:
     if not len(start) == len(stop) == len(step) == x.ndim:
         raise ShapeError("slice: one start, stop and step per axis", got=f"{start}, {stop}, {step}", expected=x)
     sizes = []
     for size, a, b, s in zip(x.shape, start, stop, step, strict=True):
         if not (0 <= a <= b <= size and s > 0):
-            raise ShapeError("slice: outside of the operand", got=f"{start} to {stop} step {step}", expected=f"within {x}")
+            raise ShapeError(
+                "slice: outside of the operand", got=f"{start} to {stop} step {step}", expected=f"within {x}"
+            )
         sizes.append(-(-(b - a) // s))
     return x.with_shape(sizes)
 
@@ -121,15 +125,13 @@ slice_ = define(
 )
 
 
-# pad ---------------------------------------------------------------------------------------------------------------------
+# pad -----------------------------------------------------------------------------------------------------------------
 def _infer_pad(x: Spec, *, low: Any, high: Any, interior: Any, value: float) -> Spec:
     if not len(low) == len(high) == len(interior) == x.ndim or min((*low, *high, *interior), default=0) < 0:
         raise ShapeError(
             "pad: one non-negative low, high and interior per axis", got=f"{low}, {high}, {interior}", expected=x
         )
-    sizes = (
-        a + b + size + i * max(size - 1, 0) for size, a, b, i in zip(x.shape, low, high, interior, strict=True)
-    )
+    sizes = (a + b + size + i * max(size - 1, 0) for size, a, b, i in zip(x.shape, low, high, interior, strict=True))
     return x.with_shape(sizes)
 
 
@@ -178,7 +180,7 @@ pad = define(
 )
 
 
-# flip --------------------------------------------------------------------------------------------------------------------
+# flip ----------------------------------------------------------------------------------------------------------------
 def check_axes(name: str, x: Spec, axes: tuple[int, ...]) -> None:
     if any(not 0 <= axis < x.ndim for axis in axes) or len(set(axes)) != len(axes):
         raise ArgumentError(f"{name}: axes do not fit the operand", got=f"axes {axes} of {x}", expected="distinct axes")
@@ -189,7 +191,7 @@ def _infer_flip(x: Spec, *, axes: tuple[int, ...]) -> Spec:
     return x
 
 
-flip = define(
+flip: Primitive = define(
     "flip",
     FAMILY,
     infer=_infer_flip,
@@ -200,7 +202,7 @@ flip = define(
 )
 
 
-# concatenate -------------------------------------------------------------------------------------------------------------
+# concatenate ---------------------------------------------------------------------------------------------------------
 def _infer_concatenate(*specs: Spec, axis: int) -> Spec:
     first = specs[0]
     check_axes("concatenate", first, (axis,))
@@ -237,9 +239,9 @@ concatenate = define(
     numpy=lambda xp, *x, axis: xp.concatenate(x, axis),
     vjp=_concatenate_vjp,
     samples=(
-        Sample((normal(2, 3), normal(2, 1), normal(2, 2)), "numpy.concatenate", lambda f, *x, axis: f(x, axis), {"axis": 1}),
+        Sample(
+            (normal(2, 3), normal(2, 1), normal(2, 2)), "numpy.concatenate", lambda f, *x, axis: f(x, axis), {"axis": 1}
+        ),
     ),
     summary="operands one after the other along an axis",
 )
-
-

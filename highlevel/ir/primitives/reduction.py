@@ -35,7 +35,13 @@ def _infer(name: str, needs_elements: bool) -> Callable[..., Spec]:
 
 
 def _reduction(
-    name: str, numpy: Callable[..., Any], vjp: Callable[..., Any], oracle: str, *, needs_elements: bool = False, **sample: Any
+    name: str,
+    numpy: Callable[..., Any],
+    vjp: Callable[..., Any],
+    oracle: str,
+    *,
+    needs_elements: bool = False,
+    **sample: Any,
 ) -> Primitive:
     draw = sample.pop("draw", normal(3, 4, 5))
     return define(
@@ -73,17 +79,31 @@ def _product_vjp(g: Any, y: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
 
 reduce_sum = _reduction("reduce_sum", _sum, lambda g, y, x, *, axes: (expand(g, x, axes),), "numpy.sum")
 reduce_prod = _reduction(
-    "reduce_prod", lambda xp, x, *, axes: xp.prod(x, axis=axes, dtype=x.dtype), _product_vjp, "numpy.prod", draw=positive(2, 3, 2)
+    "reduce_prod",
+    lambda xp, x, *, axes: xp.prod(x, axis=axes, dtype=x.dtype),
+    _product_vjp,
+    "numpy.prod",
+    draw=positive(2, 3, 2),
 )
 reduce_max = _reduction(
-    "reduce_max", lambda xp, x, *, axes: xp.max(x, axis=axes), _extreme_vjp, "numpy.max", needs_elements=True, draw=distinct(3, 4, 5)
+    "reduce_max",
+    lambda xp, x, *, axes: xp.max(x, axis=axes),
+    _extreme_vjp,
+    "numpy.max",
+    needs_elements=True,
+    draw=distinct(3, 4, 5),
 )
 reduce_min = _reduction(
-    "reduce_min", lambda xp, x, *, axes: xp.min(x, axis=axes), _extreme_vjp, "numpy.min", needs_elements=True, draw=distinct(3, 4, 5)
+    "reduce_min",
+    lambda xp, x, *, axes: xp.min(x, axis=axes),
+    _extreme_vjp,
+    "numpy.min",
+    needs_elements=True,
+    draw=distinct(3, 4, 5),
 )
 
 
-# The place of the extreme ------------------------------------------------------------------------------------------------
+# The place of the extreme --------------------------------------------------------------------------------------------
 def _infer_arg(name: str) -> Callable[..., Spec]:
     def infer(x: Spec, *, axis: int, dtype: DType) -> Spec:
         if not dtype.is_integer:
