@@ -39,6 +39,7 @@ class Configurable:
     kind: ClassVar[str] = "object"
     aliases: ClassVar[tuple[str, ...]] = ()  # further names, in snake case: "mse" for MeanSquaredError
     registered_name: ClassVar[str | None] = None  # "package>Name" for classes of users
+    open_arguments: ClassVar[bool] = False  # whether a constructor with **keywords takes any name
     _config: dict[str, Any]
 
     def __init_subclass__(cls, kind: str | None = None, **more: Any) -> None:
@@ -102,7 +103,7 @@ def accepted_arguments(cls: type) -> tuple[set[str], bool]:
 
 def _check_keywords(cls: type, kwargs: Mapping[str, Any]) -> None:
     names, anything = accepted_arguments(cls)
-    unknown = [] if anything else [name for name in kwargs if name not in names]
+    unknown = [] if anything or getattr(cls, "open_arguments", False) else [name for name in kwargs if name not in names]
     if unknown:
         raise ArgumentError(
             f"{cls.__name__}: unknown argument {unknown[0]!r}",

@@ -1,4 +1,4 @@
-"""Losses as functions: `f(y_true, y_pred)`, with one value per sample; the last axis is reduced. Keras's names and numerics.
+"""Losses as functions: `f(y_true, y_pred)`, with one value per sample. Names and numerics are Keras's.
 
 None of them broadcasts. Labels `(N,)` against outputs `(N, 1)` are aligned; every other difference is a
 `TargetError`.

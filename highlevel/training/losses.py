@@ -165,6 +165,8 @@ class Loss(Configurable, kind="loss"):
 class LossFunctionWrapper(Loss):
     """A function `fn(y_true, y_pred, **options)` with one value per sample as a loss."""
 
+    open_arguments = True
+
     def __init__(
         self,
         fn: Callable[..., Any] | str,

@@ -109,6 +109,8 @@ class Mean(Metric):
 class MeanMetricWrapper(Mean):
     """The mean of a function `fn(y_true, y_pred, **options)` with one value per sample."""
 
+    open_arguments = True
+
     def __init__(
         self, fn: Callable[..., Any] | str, name: str | None = None, dtype: Any = None, **options: Any
     ) -> None:
