@@ -84,7 +84,7 @@ class RandomInitializer(Initializer):
             raise ArgumentError(
                 f"{type(self).__name__}: unusable seed", got=repr(seed), expected="an integer or SeedGenerator"
             )
-        self.seed = random.make_default_seed() if seed is None else seed
+        self.seed = random.draw_seed() if seed is None else seed
 
 
 class RandomNormal(RandomInitializer):

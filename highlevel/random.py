@@ -49,6 +49,11 @@ class SeedGenerator:
         self.name = name or "seed_generator"
         self.state = Variable(_key(self.seed), trainable=False, name="seed_generator_state", tags=("seed",))
 
+    @property
+    def variables(self) -> list[Variable]:
+        """The state: layers that hold the generator count it among theirs."""
+        return [self.state]
+
     def next(self, ordered: bool = True) -> Any:
         """The key for one draw, uint32 (2,)."""
         key = self.state.read()

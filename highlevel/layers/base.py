@@ -1,8 +1,8 @@
 """`Layer`: state and a function of it, built when it first sees its inputs.
 
-A layer finds its variables and sub-layers in its own attributes (also in lists, tuples and dictionaries), so there is nothing to register.
-Sub-layers that have no name of their own are called by the attribute that holds them, and a variable's path is the names on the way to it
-– the same in every process, whatever else was built before.
+A layer finds its variables and sub-layers in its own attributes (also in lists, tuples and dictionaries), so there is
+nothing to register. Sub-layers that have no name of their own are called by the attribute that holds them, and a
+variable's path is the names on the way to it – the same in every process, whatever else was built before.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import inspect
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from highlevel import constraints, dtype_policies, initializers, regularizers
 from highlevel.errors import ArgumentError, HighlevelError, ShapeError, WeightsError, did_you_mean
 from highlevel.ir import Setting, Symbol, Tensor, Variable, trace, tree
 from highlevel.ir.operand import Operand
-from highlevel.serialization import Configurable, snake_case
+from highlevel.serialization import Configurable, accepted_arguments, snake_case
 
 L = TypeVar("L", bound="Layer")
 
@@ -52,8 +52,8 @@ class Layer(Configurable, kind="layer"):
     """Base of all layers.
 
     A subclass writes `build(input_shape)`, which makes variables with `add_weight`, and `call(inputs)`, which computes
-    with `ops`. Arguments of `call` named `training` and `mask` are filled in. There is no `get_config` to write: the constructor's
-    arguments are captured.
+    with `ops`. Arguments of `call` named `training` and `mask` are filled in. `check_input(input_shape)`, if there is
+    one, says which shapes are wrong. There is no `get_config` to write: the constructor's arguments are captured.
 
     name:      unique among its siblings; given by the attribute or model that holds the layer if None
     trainable: whether optimizers update the layer's weights; takes effect at once
@@ -72,11 +72,17 @@ class Layer(Configurable, kind="layer"):
 
     trainable = Setting(True)
     supports_masking = False
+    autocast = True  # whether floating-point inputs are cast to the type that the layer computes in
     built = False
     _name: str | None = None
     _path: str | None = None
     _policy: dtype_policies.DTypePolicy | None = None
     _untracked = frozenset({"_config", "_build_shapes", "_weights_made"})
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if "build" in cls.__dict__ and cls.build_from is Layer.build_from:
+            cls.build = _building(cls.__dict__["build"])  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -89,7 +95,8 @@ class Layer(Configurable, kind="layer"):
     ) -> None:
         if name is not None and (not isinstance(name, str) or "/" in name or name in ("", ".", "..")):
             raise ArgumentError(
-                f"{type(self).__name__}: a name cannot be {name!r}", expected='a string without "/", as it is a part of paths'
+                f"{type(self).__name__}: a name cannot be {name!r}",
+                expected='a string without "/", as it is a part of paths',
             )
         self._name = name
         self._policy = dtype_policies.get(dtype)
@@ -97,7 +104,7 @@ class Layer(Configurable, kind="layer"):
         self.input_shape_argument = tuple(input_shape) if input_shape is not None else None
         self.trainable = trainable
 
-    # Names and types ---------------------------------------------------------------------------------------------------
+    # Names and types -------------------------------------------------------------------------------------------------
     @property
     def name(self) -> str:
         return self._name or snake_case(type(self).__name__)
@@ -134,9 +141,23 @@ class Layer(Configurable, kind="layer"):
         config["trainable"] = bool(self.trainable)
         if self._policy is not None:
             config["dtype"] = self._policy.name
+        if config.get("data_format", "") is None:
+            config["data_format"] = self.__dict__["data_format"]  # the setting that it was made under
         return config
 
-    # Variables and sub-layers ------------------------------------------------------------------------------------------
+    @classmethod
+    def from_config(cls: type[L], config: Mapping[str, Any]) -> L:
+        """A layer like the one that `get_config` described.
+
+        Arguments that this library does not have are left out where they are None: nothing was asked of them then.
+        """
+        known, _ = accepted_arguments(cls)
+        kept = {name: value for name, value in config.items() if name in known or value is not None}
+        if isinstance(kept.get("dtype"), dict):
+            kept["dtype"] = dtype_policies.get(kept["dtype"])
+        return super().from_config(kept)
+
+    # Variables and sub-layers ----------------------------------------------------------------------------------------
     def add_weight(
         self,
         shape: Iterable[int] | None = None,
@@ -283,7 +304,11 @@ class Layer(Configurable, kind="layer"):
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "trainable" and not isinstance(value, bool):
             value = bool(value)
-        if name == "trainable" and self.__dict__.get("_config") is not None and value != self.__dict__.get("_setting_trainable", True):
+        if (
+            name == "trainable"
+            and self.__dict__.get("_config") is not None
+            and value != self.__dict__.get("_setting_trainable", True)
+        ):
             for layer in list(self.walk_layers())[1:]:
                 layer.trainable = value
         object.__setattr__(self, name, value)
@@ -339,14 +364,24 @@ class Layer(Configurable, kind="layer"):
         for variable, array in zip(targets, arrays, strict=True):
             if variable.shape != array.shape:
                 raise WeightsError(
-                    f"{self.name}: a weight of another shape", got=f"{array.shape} for {variable.path}", expected=variable.shape
+                    f"{self.name}: a weight of another shape",
+                    got=f"{array.shape} for {variable.path}",
+                    expected=variable.shape,
                 )
         for variable, array in zip(targets, arrays, strict=True):
             variable.assign(array)
 
-    # Building and calling ------------------------------------------------------------------------------------------------
+    # Building and calling --------------------------------------------------------------------------------------------
+    def check_input(self, input_shape: Any) -> None:
+        """Raises unless the layer takes inputs of that shape, in which sizes may be None.
+
+        Called with the shape (or list of shapes) of the first argument before `build`, and before every call.
+        """
+
     def build(self, *shapes: Any) -> None:
         """Makes the variables, once the shape of the inputs is known. Layers without variables need none."""
+        if not self.built and not self.__dict__.get("_is_building"):
+            self.mark_built(shapes)
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
         """The outputs for the inputs; written with `ops`."""
@@ -385,8 +420,7 @@ class Layer(Configurable, kind="layer"):
             arguments["training"] = bool(_context.training)
         for name, value in arguments.items():
             arguments[name] = self._to_operands(value)
-        if not self.built:
-            self.build_from(bound)
+        self.prepare(bound)
         masks = self._fill_masks(arguments, parameters)
         outer_training = _context.training
         _context.training = arguments.get("training", kwargs.get("training", outer_training))
@@ -400,15 +434,16 @@ class Layer(Configurable, kind="layer"):
         if self.activity_regularizer is not None:
             for output in tree.leaves(outputs):
                 self.add_loss(self.activity_regularizer(output) / max(output.shape[0] if output.ndim else 1, 1))
-        self._set_masks(arguments, outputs, masks)
-        return outputs
+        return self._with_masks(arguments, outputs, masks)
 
     def bind_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         """Arguments of `call` by name. `training` and `mask` are accepted whether `call` takes them or not."""
         signature = call_signature(type(self))
         parameters = signature.parameters
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        known = {name: v for name, v in kwargs.items() if takes_any or name in parameters or name not in ("training", "mask")}
+        known = {
+            name: v for name, v in kwargs.items() if takes_any or name in parameters or name not in ("training", "mask")
+        }
         try:
             return signature.bind(*args, **known)
         except TypeError as error:
@@ -426,8 +461,8 @@ class Layer(Configurable, kind="layer"):
         def convert(leaf: Any) -> Any:
             if not isinstance(leaf, (np.ndarray, np.generic, Operand)):
                 return leaf
-            operand = leaf.read() if isinstance(leaf, Operand) else Tensor.of(leaf)
-            if operand.dtype.is_float and operand.dtype is not compute:
+            operand: Any = leaf.read() if isinstance(leaf, Operand) else Tensor.of(leaf)
+            if self.autocast and operand.dtype.is_float and operand.dtype is not compute:
                 mask = operand.mask
                 operand = operand.astype(compute)
                 operand.mask = mask
@@ -435,11 +470,22 @@ class Layer(Configurable, kind="layer"):
 
         return tree.map(convert, value)
 
+    def prepare(self, bound: inspect.BoundArguments) -> None:
+        """Checks the shapes of a call's arguments (which may be placeholders), and builds at the first one."""
+        try:
+            shape = shapes_of(next(iter(bound.arguments.values()), None))
+            if shape is not None:
+                self.check_input(shape)
+            if not self.built:
+                self.build_from(bound)
+        except HighlevelError as error:
+            raise error.within(f"{trace.scope_path() or self.path} ({type(self).__name__})") from None
+
     def build_from(self, bound: inspect.BoundArguments) -> None:
         """Builds from the shapes of a first call's arguments (also those of placeholders, with None for unknown sizes).
 
-        `build` gets the shape of the first argument, or – if it has several parameters, `query_shape`, `value_shape` – those of
-        the arguments of these names.
+        `build` gets the shape of the first argument, or – if it has several parameters, `query_shape`, `value_shape` –
+        those of the arguments of these names.
         """
         shapes = {
             name: shapes_of(value)
@@ -480,9 +526,10 @@ class Layer(Configurable, kind="layer"):
                     arguments[slot] = found
         return arguments.get("mask", masks) if "mask" in parameters else masks
 
-    def _set_masks(self, arguments: dict[str, Any], outputs: Any, masks: Any) -> None:
+    def _with_masks(self, arguments: dict[str, Any], outputs: Any, masks: Any) -> Any:
+        """The outputs with the masks that follow from those of the inputs."""
         if masks is None and not _computes_mask(type(self)):
-            return
+            return outputs
         inputs = next(iter(arguments.values()), None)
         if not self.supports_masking:
             if masks is not None and "mask" not in call_signature(type(self)).parameters:
@@ -491,19 +538,52 @@ class Layer(Configurable, kind="layer"):
                     "the mask ends here",
                     stacklevel=4,
                 )
-            return
-        leaves = tree.leaves(outputs)
+            return outputs
+        leaves, structure = tree.flatten(outputs)
         if any(getattr(leaf, "mask", None) is not None for leaf in leaves):
-            return  # `call` has set them itself
+            return outputs  # `call` has set them itself
         new_masks = self.compute_mask(inputs, masks)
         found = tree.leaves(new_masks) if new_masks is not None else []
-        if len(found) == len(leaves):
-            for leaf, mask in zip(leaves, found, strict=True):
-                leaf.mask = mask
+        if len(found) != len(leaves):
+            return outputs
+        given = {id(leaf) for leaf in tree.leaves(arguments)}
+        leaves = [_alias(leaf) if id(leaf) in given else leaf for leaf in leaves]  # inputs do not get masks
+        for leaf, mask in zip(leaves, found, strict=True):
+            leaf.mask = mask
+        return tree.unflatten(structure, leaves)
 
     def __repr__(self) -> str:
         state = "" if self.built else ", not built"
         return f"<{type(self).__name__} {self.name}{state}>"
+
+
+def _building(build: Callable[..., None]) -> Callable[..., None]:
+    """A `build` that may be called directly: runs once, outside of any trace, and notes that the variables exist."""
+
+    @functools.wraps(build)
+    def wrapped(self: Layer, *shapes: Any, **named: Any) -> None:
+        if self.__dict__.get("_is_building"):
+            build(self, *shapes, **named)  # the `build` of a base class, called by that of the subclass
+        elif not self.built:
+            first = next(iter((*shapes, *named.values())), None)
+            if first is not None:
+                self.check_input(first)
+            self.__dict__["_is_building"] = True
+            try:
+                with trace.suspended():
+                    build(self, *shapes, **named)
+            finally:
+                del self.__dict__["_is_building"]
+            self.mark_built(named or shapes)
+
+    return wrapped
+
+
+def _alias(value: Any) -> Any:
+    """Another object for the same tensor or symbol."""
+    if isinstance(value, Tensor):
+        return Tensor(value._handle, value.spec, value._backend)
+    return Symbol(value.node, value.index) if isinstance(value, Symbol) else value
 
 
 def _holds_variables(value: Any) -> bool:
@@ -520,8 +600,8 @@ def _unique(name: str, taken: set[str]) -> str:
     return f"{name}_{count}"
 
 
-@functools.lru_cache(maxsize=None)
-def call_signature(cls: type[Layer]) -> inspect.Signature:
+@functools.cache
+def call_signature(cls: Any) -> inspect.Signature:
     """The signature of a layer class's `call`, without self."""
     signature = inspect.signature(cls.call)
     return signature.replace(parameters=list(signature.parameters.values())[1:])

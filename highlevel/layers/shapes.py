@@ -1,7 +1,7 @@
 """Shapes of outputs from shapes of inputs, where sizes may be unknown.
 
-The language knows integers only. So a function is traced for its specs alone with two different sizes in place of each unknown one:
-what differs between the two is unknown in the output as well.
+The language knows integers only. So a function is traced for its specs alone with two different sizes in place of each
+unknown one: what differs between the two is unknown in the output as well.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from highlevel.ir.operand import Operand
 
 Shape = tuple["int | None", ...]
 
-# Two trial sizes for an unknown axis. The batch is small; other axes are multiples of 64, so that networks that halve images
-# several times, and join branches again, fit.
+# Two trial sizes for an unknown axis. The batch is small; other axes are multiples of 64, so that networks that halve
+# images several times, and join branches again, fit.
 _BATCH = (2, 3)
 _OTHER = (256, 320)
 
