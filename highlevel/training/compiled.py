@@ -11,6 +11,7 @@ from highlevel.ir import Tensor, tree
 
 from . import losses as losses_module
 from . import metrics as metrics_module
+from .targets import check_targets
 
 
 def per_output(value: Any, outputs: Any, names: Sequence[str], what: str) -> list[Any]:
@@ -23,7 +24,9 @@ def per_output(value: Any, outputs: Any, names: Sequence[str], what: str) -> lis
         return [value.get(name) for name in names]
     if isinstance(value, (list, tuple)):
         if len(value) != count:
-            raise ArgumentError(f"{what}: one entry per output", got=len(value), expected=f"{count}: {', '.join(names)}")
+            raise ArgumentError(
+                f"{what}: one entry per output", got=len(value), expected=f"{count}: {', '.join(names)}"
+            )
         return list(value)
     return [value] * count
 
@@ -36,7 +39,9 @@ def leaves_like(value: Any, outputs: Any, names: Sequence[str], what: str) -> li
     if isinstance(value, dict):
         missing = [name for name in names if name not in value]
         if missing and what == "y":
-            raise ArgumentError(f"{what}: the target of output {missing[0]!r} is missing", got=sorted(value), expected=names)
+            raise ArgumentError(
+                f"{what}: the target of output {missing[0]!r} is missing", got=sorted(value), expected=names
+            )
         return [value.get(name) for name in names]
     found = tree.leaves(value)
     if len(found) != count:
@@ -61,7 +66,9 @@ class LossSet:
         """The total, and the losses of the single outputs by name where there are several."""
         predictions = tree.leaves(outputs)
         targets = leaves_like(y, outputs, names, "y")
-        weights = leaves_like(weight, outputs, names, "sample_weight") if _is_several(weight) else [weight] * len(targets)
+        weights = (
+            leaves_like(weight, outputs, names, "sample_weight") if _is_several(weight) else [weight] * len(targets)
+        )
         terms: dict[str, Any] = {}
         total = None
         rows = zip(self.resolved(outputs, names), targets, predictions, weights, names, strict=True)
@@ -80,7 +87,7 @@ class LossSet:
         targets = leaves_like(y, outputs, names, "y")
         for (loss, _), target, spec in zip(self.resolved(outputs, names), targets, tree.leaves(outputs), strict=True):
             if loss is not None and target is not None:
-                losses_module.check_targets(loss, target, spec)
+                check_targets(loss, target, spec)
 
 
 def _is_several(weight: Any) -> bool:
@@ -135,7 +142,9 @@ class MetricSet:
                 self.output_losses[name] = metrics_module.Mean(name=name)
             self.output_losses[name].update_state(value, sample_weight=float(size))
             results[name] = self.output_losses[name].result()
-        weights = leaves_like(weight, outputs, names, "sample_weight") if _is_several(weight) else [weight] * len(targets)
+        weights = (
+            leaves_like(weight, outputs, names, "sample_weight") if _is_several(weight) else [weight] * len(targets)
+        )
         for rows, target, prediction, sample_weight in zip(
             self._resolve(outputs, targets, names), targets, predictions, weights, strict=True
         ):

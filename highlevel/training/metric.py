@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from highlevel import initializers, ops
-from highlevel.ir import Variable, as_dtype
+from highlevel.ir import Variable, as_dtype, trace
 from highlevel.serialization import FUNCTIONS, Configurable, snake_case
 
 from .losses import align_weight
@@ -31,7 +31,8 @@ class Metric(Configurable, kind="metric"):
         self, shape: tuple[int, ...] = (), initializer: Any = "zeros", dtype: Any = None, name: str = "state"
     ) -> Variable:
         """State of the metric; `reset_state` sets it to zero."""
-        value = np.asarray(initializers.get(initializer)(tuple(shape), dtype=as_dtype(dtype or self.dtype)))
+        with trace.suspended():  # metrics may be made in the middle of a traced step
+            value = np.asarray(initializers.get(initializer)(tuple(shape), dtype=as_dtype(dtype or self.dtype)))
         variable = Variable(value, trainable=False, name=name, path=f"{self.name}/{name}")
         self._variables.append(variable)
         return variable

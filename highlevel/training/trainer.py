@@ -1,13 +1,15 @@
-"""`Trainer`: the loop. One training step is one compiled program; Python only hands batches over and reads results late."""
+"""`Trainer`: the loop. One training step is one compiled program; Python only hands batches over and reads results
+late.
+"""
 
 from __future__ import annotations
-
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from highlevel import random
 from highlevel.data.loader import ArrayLoader, Batch, Loader, arrays_of, count_samples, make_loader
 from highlevel.errors import ArgumentError, did_you_mean
 from highlevel.ir import Compiled, Tensor, as_dtype, tree
@@ -44,13 +46,12 @@ class Trainer:
         self.losses = LossSet(loss, loss_weights)
         self.metrics = MetricSet(metrics, weighted_metrics)
         self.run_eagerly = run_eagerly
-        self.stop_training = False
         self._train = Compiled(self._train_function, eager=run_eagerly)
         self._test = Compiled(self._test_function, eager=run_eagerly)
         self._predict = Compiled(self._predict_function, eager=run_eagerly)
         self._output_specs: Any = None
 
-    # Steps ---------------------------------------------------------------------------------------------------------------
+    # Steps -----------------------------------------------------------------------------------------------------------
     def train_step(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:
         """One step of training, traced once per signature; returns results by name. The one method to override."""
         with collect_losses() as added:
@@ -66,8 +67,12 @@ class Trainer:
         loss, terms = self.compute_loss(y, prediction, weight, added)
         return self.metrics.update(y, prediction, weight, self.output_names(prediction), loss, terms)
 
-    def compute_loss(self, y: Any, prediction: Any, weight: Any, added: Sequence[Any] = ()) -> tuple[Any, dict[str, Any]]:
-        """The number to minimize – losses of outputs, regularizers, losses added by layers – and the outputs' own by name."""
+    def compute_loss(
+        self, y: Any, prediction: Any, weight: Any, added: Sequence[Any] = ()
+    ) -> tuple[Any, dict[str, Any]]:
+        """The number to minimize – losses of outputs, regularizers, losses added by layers – and the outputs' own by
+        name.
+        """
         total, terms = self.losses(y, prediction, weight, self.output_names(prediction))
         for variable in self.model.trainable_variables:
             if variable.regularizer is not None:
@@ -92,7 +97,7 @@ class Trainer:
     def _predict_function(self, x: Any) -> Any:
         return self.model(x, training=False)
 
-    # Loops ---------------------------------------------------------------------------------------------------------------
+    # Loops -----------------------------------------------------------------------------------------------------------
     def fit(
         self,
         x: Any = None,
@@ -116,7 +121,8 @@ class Trainer:
     ) -> History:
         """Trains the model.
 
-        x, y:      arrays (trees of them for several inputs or outputs), or `x` alone: an iterable of batches (x, y[, weight])
+        x, y:      arrays (trees of them for several inputs or outputs), or `x` alone: an iterable of batches (x, y[,
+        weight])
         batch_size: samples per step (32); the last batch of an epoch may be smaller
         epochs:    passes through the data; counting starts at `initial_epoch`
         verbose:   0 silent, 1 a bar, 2 a line per epoch; "auto" is 1
@@ -139,7 +145,7 @@ class Trainer:
         callback_list = CallbackList(
             callbacks, model=self.model, verbose=verbose, epochs=epochs, steps=loader.steps, add_history=True
         )
-        self.stop_training = False
+        self.model.stop_training = False
         callback_list.on_train_begin()
         logs: dict[str, Any] = {}
         try:
@@ -149,7 +155,7 @@ class Trainer:
                     found = self._run_test(validation, callback_list)
                     logs.update({f"val_{name}": value for name, value in found.items()})
                 callback_list.on_epoch_end(epoch, logs)
-                if self.stop_training:
+                if self.model.stop_training:
                     break
         finally:
             callback_list.on_train_end(logs)
@@ -167,7 +173,7 @@ class Trainer:
             x, y, weight = self._weighted(batch, class_weight)
             logs = Logs(self._train(x, y, weight))
             callbacks.on_train_batch_end(step, logs)
-            if self.stop_training:
+            if self.model.stop_training:
                 break
         if step < 0:
             raise ArgumentError("there are no batches", got="an iterable that ended before its first batch")
@@ -269,9 +275,9 @@ class Trainer:
     def all_metrics(self) -> list[Any]:
         return list(self.metrics)
 
-    # Checks --------------------------------------------------------------------------------------------------------------
+    # Checks ----------------------------------------------------------------------------------------------------------
     def _require_compiled(self, what: str, needs_optimizer: bool = True) -> None:
-        if self.loss is None and self.optimizer is None or (needs_optimizer and self.optimizer is None):
+        if (self.loss is None and self.optimizer is None) or (needs_optimizer and self.optimizer is None):
             raise ArgumentError(
                 f"{what}: the model is not compiled", hint='model.compile(optimizer="adam", loss=…, metrics=[…]) first'
             )
@@ -323,7 +329,9 @@ def class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
     """The weight of each sample from its class: labels (N,) or (N, 1), or one-hot (N, classes)."""
     leaves = tree.leaves(y)
     if len(leaves) != 1:
-        raise ArgumentError("class_weight needs a single output", got=f"{len(leaves)} outputs", hint="use sample_weight")
+        raise ArgumentError(
+            "class_weight needs a single output", got=f"{len(leaves)} outputs", hint="use sample_weight"
+        )
     labels = np.asarray(leaves[0])
     if labels.ndim > 1 and labels.shape[-1] > 1:
         labels = labels.argmax(axis=-1)
@@ -361,12 +369,8 @@ def _rows(output: Tensor, rows: int) -> np.ndarray:
     return output.numpy()[:rows].copy() if output.ndim else output.numpy().copy()[None]
 
 
-def _draw_seed(seed: int | None) -> int | None:
-    if seed is not None:
-        return seed
-    from highlevel import random
-
-    return random.draw_seed_from_global()
+def _draw_seed(seed: int | None) -> int:
+    return random.draw_seed() if seed is None else seed
 
 
 def _validation_loader(data: Any, batch_size: int | None, steps: int | None) -> Loader | None:
@@ -375,5 +379,3 @@ def _validation_loader(data: Any, batch_size: int | None, steps: int | None) -> 
     if isinstance(data, tuple) and len(data) in (2, 3):
         return make_loader(*data, batch_size=batch_size, steps=steps)
     return make_loader(data, batch_size=batch_size, steps=steps)
-
-

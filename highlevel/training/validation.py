@@ -13,7 +13,9 @@ from highlevel.errors import ArgumentError
 from highlevel.ir import tree
 
 
-def split_validation(x: Any, y: Any, weight: Any, fraction: float, how: str) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+def split_validation(
+    x: Any, y: Any, weight: Any, fraction: float, how: str
+) -> tuple[tuple[Any, Any, Any], tuple[Any, Any, Any]]:
     """((x, y, weight) to train on, the same to validate on).
 
     how: "tail", the last samples, as they stand; "stratified", the same fraction of each class
