@@ -41,6 +41,19 @@ def _pairs(channels: int, filters: int, groups: int) -> Any:
         yield group * inside + c, c, group * outside + o
 
 
+# Elementwise ---------------------------------------------------------------------------------------------------------
+def per_number(f: Any, x: Any) -> Any:
+    """A function of one Python number applied to each; errors of the domain are poles."""
+
+    def one(value: float) -> float:
+        try:
+            return float(f(value))
+        except (ValueError, OverflowError):
+            return math.inf
+
+    return np.array([one(value) for value in x.reshape(-1).tolist()], np.float64).astype(x.dtype).reshape(x.shape)
+
+
 # Convolution by SciPy: one image, one channel and one filter at a time -----------------------------------------------
 def _scipy_conv(
     correlate: Any, x: Any, kernel: Any, *, strides: Any, padding: Any, dilation: Any, groups: int
@@ -292,3 +305,15 @@ def scipy_lu(lu_factor: Any, a: Any) -> Any:
         return packed, order
 
     return per_matrix()(one, a)
+
+
+# Control flow --------------------------------------------------------------------------------------------------------
+def scipy_recurrence(lfilter: Any, start: Any, xs: Any, rate: Any) -> Any:
+    """y = rate · y + x as a digital filter; its last value, and all of them."""
+    ys, _ = lfilter([1.0], [1.0, -float(rate)], xs, axis=0, zi=(rate * start)[None])
+    ys = ys.astype(xs.dtype)
+    return ys[-1], ys
+
+
+def numpy_choice(where: Any, condition: Any, x: Any) -> Any:
+    return where(condition > 0, np.sin(x) * condition, x * x).astype(x.dtype)

@@ -6,10 +6,12 @@ proved with them (`python -m highlevel.backends.conformance`).
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from .dtypes import DType, as_dtype
@@ -35,6 +37,7 @@ class Sample:
     oracle:    dotted name of a function that we did not write ("numpy.tanh", "torch.nn.functional.conv2d")
     call:      `call(oracle, *arrays, **attrs)`, where the oracle's signature differs from ours
     attrs:     attributes of the operator
+    function:  operators with sub-graphs: a function of the operands whose trace holds the operator, instead of `attrs`
     gradient:  compare first and second derivatives with finite differences
     special:   also test NaN, ±inf, ±0 and denormals
     tolerance: largest allowed relative error against the oracle, as a multiple of the type's resolution
@@ -46,10 +49,70 @@ class Sample:
     oracle: str
     call: Callable[..., Any] | None = None
     attrs: dict[str, Any] = field(default_factory=dict)
+    function: Callable[..., Any] | None = None
     gradient: bool = True
     special: bool = False
     tolerance: float = 64.0
     invariant: Callable[..., Any] | None = None
+
+    def draw(self, rng: np.random.Generator, floating: DType) -> list[np.ndarray[Any, Any]]:
+        return [draw(rng, floating) for draw in self.operands]
+
+    def apply(self, primitive: Callable[..., Any], *operands: Any) -> tuple[Any, ...]:
+        """What is compared, for tensors or symbols."""
+        results = primitive(*operands, **self.attrs) if self.function is None else self.function(*operands)
+        return self.comparable(*_as_tuple(results))
+
+    def comparable(self, *results: Any) -> tuple[Any, ...]:
+        return results if self.invariant is None else _as_tuple(self.invariant(*results))
+
+    def load_oracle(self) -> Callable[..., Any]:
+        """The function by others; ImportError where its package is not installed."""
+        parts = self.oracle.split(".")
+        found: Any = importlib.import_module(parts[0])
+        for i, part in enumerate(parts[1:], start=1):
+            if not hasattr(found, part):
+                importlib.import_module(".".join(parts[: i + 1]))
+            found = getattr(found, part)
+        oracle: Callable[..., Any] = found
+        return oracle
+
+    def expected(self, *arrays: Any) -> tuple[Any, ...]:
+        """What the oracle makes of the operands."""
+        oracle = self.load_oracle()
+        return _as_tuple(self.call(oracle, *arrays, **self.attrs) if self.call else oracle(*arrays, **self.attrs))
+
+
+def _as_tuple(results: Any) -> tuple[Any, ...]:
+    return tuple(results) if isinstance(results, (tuple, list)) else (results,)
+
+
+def mismatch(got: Any, expected: Any, tolerance: float = 0.0, *, elementwise: bool = False) -> str | None:
+    """What is wrong with an array, or None: shape and type equal, NaN and ±inf in the same places, integers equal.
+
+    Numbers may differ by `tolerance` times the resolution of their type, relative to themselves (`elementwise`) or to
+    the larger of themselves and the typical size of the array, which is what sums of many terms can promise.
+    """
+    if got.shape != expected.shape or got.dtype != expected.dtype:
+        return f"{got.dtype} {got.shape} instead of {expected.dtype} {expected.shape}"
+    if as_dtype(got.dtype).kind != "float":
+        wrong = got != expected
+        return _worst(got, expected, wrong) if wrong.any() else None
+    resolution = ml_dtypes.finfo(got.dtype)
+    a, b = got.astype(np.float64), expected.astype(np.float64)
+    finite = np.isfinite(b)
+    scale = np.abs(np.where(finite, b, 0.0))
+    if not elementwise and finite.any():
+        scale = np.maximum(scale, np.sqrt(np.mean(np.square(scale[finite]))))
+    allowed = tolerance * (float(resolution.eps) * scale + float(resolution.smallest_subnormal))
+    with np.errstate(invalid="ignore"):
+        same = (a == b) | (np.isnan(a) & np.isnan(b)) | (finite & (np.abs(a - b) <= allowed))
+    return None if same.all() else _worst(got, expected, ~same)
+
+
+def _worst(got: Any, expected: Any, wrong: Any) -> str:
+    place = tuple(int(i[0]) for i in np.nonzero(wrong))
+    return f"{int(wrong.sum())} of {wrong.size} differ; at {place}: {got[place]!r} instead of {expected[place]!r}"
 
 
 def normal(*shape: int) -> Draw:

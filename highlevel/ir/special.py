@@ -187,7 +187,8 @@ def _lgamma64(xp: Any, x: Any) -> Any:
 def _lgamma_negative(xp: Any, x: Any) -> Any:
     """By reflection: Γ(x) Γ(1 − x) = π / sin(π x)."""
     sine = xp.abs(xp.sin(math.pi * (x - xp.rint(x))))
-    return math.log(math.pi) - xp.log(sine) - xp.log(-x) - _lgamma_positive(xp, -x)
+    reflected = math.log(math.pi) - xp.log(sine) - xp.log(-x) - _lgamma_positive(xp, -x)
+    return xp.where(x > -1e-20, -xp.log(-x), reflected)  # near 0 the sine of a denormal has few digits
 
 
 def _lgamma_positive(xp: Any, x: Any) -> Any:

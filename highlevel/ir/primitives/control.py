@@ -11,9 +11,10 @@ from typing import Any
 
 from highlevel.errors import DTypeError, GradientError, ShapeError
 
+from .. import oracles
 from ..graph import Graph
 from ..primitive import define
-from ..sample import Sample, normal
+from ..sample import Sample, booleans, integers, normal, uniform
 from ..spec import Spec
 
 FAMILY = "control"
@@ -125,6 +126,20 @@ scan = define(
     vjp=_scan_vjp,
     multiple=True,
     selective=True,
+    samples=(
+        Sample(
+            (normal(3), normal(7, 3), uniform(low=-0.9, high=0.9)),
+            "scipy.signal.lfilter",
+            oracles.scipy_recurrence,
+            function=lambda start, xs, rate: _recurrence(start, xs, rate),
+        ),
+        Sample(
+            (normal(4, 2),),
+            "numpy.cumsum",
+            lambda cumsum, xs: (cumsum(xs[::-1], axis=0, dtype=xs.dtype)[::-1], xs.sum(0, dtype=xs.dtype)),
+            function=lambda xs: _running_sum_from_the_end(xs),
+        ),
+    ),
     summary="a loop over the leading axis that carries state; intermediates of the body are extra, optional outputs",
 )
 
@@ -162,7 +177,17 @@ def _cond_vjp(g: Any, y: Any, predicate: Any, *x: Any, then: Graph, otherwise: G
 
 
 cond = define(
-    "cond", FAMILY, infer=_infer_cond, numpy=_cond, vjp=_cond_vjp, multiple=True, summary="one of two sub-graphs"
+    "cond",
+    FAMILY,
+    infer=_infer_cond,
+    numpy=_cond,
+    vjp=_cond_vjp,
+    multiple=True,
+    samples=tuple(
+        Sample((draw, normal(3)), "numpy.where", oracles.numpy_choice, function=lambda c, x: _choice(c, x))
+        for draw in (booleans(), uniform(low=0.1, high=0.2), uniform(low=-0.2, high=-0.1))
+    ),
+    summary="one of two sub-graphs",
 )
 
 
@@ -221,6 +246,14 @@ while_loop = define(
     numpy=_while,
     vjp=_while_vjp,
     multiple=True,
+    samples=(
+        Sample(
+            (normal(3, 3), integers(low=0, high=6)),
+            "numpy.linalg.matrix_power",
+            lambda power, a, n: power(a, int(n)),
+            function=lambda a, n: _matrix_power(a, n),
+        ),
+    ),
     summary="repeats a sub-graph while a condition holds",
 )
 
@@ -245,6 +278,14 @@ call = define(
     numpy=lambda xp, *x, name, body, rule=None, options=None: tuple(program(body).run(xp, x)),
     vjp=_call_vjp,
     multiple=True,
+    samples=(
+        Sample((normal(3, 4),), "numpy.tanh", function=lambda x: control.checkpoint(primitives.tanh)(x)),
+        Sample(
+            (normal(3, 4),),
+            "numpy.square",
+            function=lambda x: control.call("square", lambda x: x * x, x, rule=lambda g, y, x: (2.0 * x * g,)),
+        ),
+    ),
     summary="a named sub-graph: a composite that a backend may claim whole, or a checkpoint that is recomputed",
 )
 
@@ -274,10 +315,56 @@ custom_gradient = define(
     numpy=lambda xp, *x, results, operands, rule: tuple(x[:results]),
     vjp=_custom_gradient_vjp,
     multiple=True,
+    samples=(
+        Sample(
+            (normal(3, 4),),
+            "numpy.exp",
+            function=lambda x: control.custom_gradient(_exp_with_gradient)(x),
+        ),
+    ),
     summary="its first operands, differentiated by a rule of the user's",
 )
 
-from .. import control, trace  # noqa: E402
+
+# What the samples run ------------------------------------------------------------------------------------------------
+def _recurrence(start: Any, xs: Any, rate: Any) -> Any:
+    """y = rate · y + x, step by step."""
+
+    def step(carry: Any, x: Any) -> Any:
+        carry = operators.multiply(carry, rate) + x
+        return carry, carry
+
+    return control.scan(step, start, xs)
+
+
+def _running_sum_from_the_end(xs: Any) -> Any:
+    def step(carry: Any, x: Any) -> Any:
+        return carry + x, carry + x
+
+    last, sums = control.scan(step, zeros_like(xs[0]), xs, reverse=True)
+    return sums, last
+
+
+def _choice(condition: Any, x: Any) -> Any:
+    """sin(x) times the condition if it holds, else x²."""
+    holds = condition if condition.dtype.is_bool else condition > 0
+    return control.cond(holds, lambda: primitives.sin(x) * operators.cast(condition, x.dtype), lambda: x * x)
+
+
+def _exp_with_gradient(x: Any) -> Any:
+    return primitives.exp(x), lambda g: g * primitives.exp(x)
+
+
+def _matrix_power(a: Any, n: Any) -> Any:
+    def step(count: Any, product: Any) -> Any:
+        return count + 1, primitives.matmul(product, a)
+
+    rows, columns = (primitives.iota(shape=a.shape, axis=axis, dtype=n.dtype) for axis in range(2))
+    identity = operators.cast(rows == columns, a.dtype)
+    return control.while_loop(lambda count, _: count < n, step, (n * 0, identity), maximum_iterations=8)[1]
+
+
+from .. import control, operators, primitives, trace  # noqa: E402
 from ..autodiff import backward, pull_graph  # noqa: E402
 from ..control import inline  # noqa: E402
 from ..evaluate import program  # noqa: E402

@@ -8,6 +8,7 @@ from typing import Any
 
 from highlevel.errors import DTypeError, ShapeError
 
+from .. import oracles
 from ..dtypes import DType, bool_, float32
 from ..primitive import Primitive, define
 from ..sample import Draw, Sample, booleans, integers, normal, positive, uniform
@@ -125,7 +126,8 @@ rsqrt = elementwise(
     "rsqrt",
     lambda k, x: k.div(k.constant(1.0, x), k.sqrt(x)),
     vjp=lambda g, y, x: (g * (-0.5 * y / x),),
-    oracle="torch.rsqrt",
+    oracle="numpy.sqrt",
+    call=lambda sqrt, x: 1 / sqrt(x),
     draws=(positive(3, 5),),
     summary="1 / sqrt(x)",
 )
@@ -153,10 +155,31 @@ erfinv = _one(
     uniform(3, 5, low=-0.9, high=0.9),
     tolerance=256.0,
 )
-lgamma = _one("lgamma", lambda y, x: digamma(x), "scipy.special.gammaln", positive(3, 5), tolerance=256.0)
-digamma: Primitive = elementwise(
-    "digamma", lambda k, x: k.digamma(x), oracle="scipy.special.digamma", draws=(positive(3, 5),), tolerance=512.0
+lgamma = _one(
+    "lgamma", lambda y, x: digamma(x), "math.lgamma", positive(3, 5), call=oracles.per_number, tolerance=256.0
 )
+digamma: Primitive = _one(
+    "digamma", lambda y, x: _trigamma(x), "scipy.special.digamma", positive(3, 5), tolerance=512.0
+)
+
+
+def _trigamma(x: Any) -> Any:
+    """The derivative of digamma: eight terms of Σ 1 / (x + k)², then Euler and Maclaurin's series for the rest."""
+    reflected = less(x, full_like(x, 0.5))
+    z = select(reflected, 1.0 - x, x)
+    total = zeros_like(x)
+    for _ in range(8):
+        total = total + 1.0 / (z * z)
+        z = z + 1.0
+    w = 1.0 / (z * z)
+    series = 7 / 6
+    for coefficient in (-691 / 2730, 5 / 66, -1 / 30, 1 / 42, -1 / 30, 1 / 6, 1.0):
+        series = series * w + coefficient
+    total = total + series / z + 0.5 * w
+    sine = sin(math.pi * x)
+    return select(reflected, (math.pi * math.pi) / (sine * sine) - total, total)
+
+
 isfinite = elementwise(
     "isfinite", lambda k, x: k.isfinite(x), result=bool_, oracle="numpy.isfinite", draws=(normal(3, 5),)
 )

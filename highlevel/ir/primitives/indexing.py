@@ -93,7 +93,7 @@ def _gather(xp: Any, x: Any, indices: Any) -> Any:
     k = indices.shape[-1]
     positions = _positions(xp, "gather", x.shape, indices)
     rows = x.reshape(math.prod(x.shape[:k]), *x.shape[k:])
-    return xp.take(rows, positions, axis=0).reshape(*indices.shape[:-1], *x.shape[k:])
+    return xp.take(rows, positions, axis=0).reshape((*indices.shape[:-1], *x.shape[k:]))
 
 
 def _scatter_set(xp: Any, x: Any, indices: Any, updates: Any) -> Any:
