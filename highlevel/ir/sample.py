@@ -98,7 +98,7 @@ def mismatch(got: Any, expected: Any, tolerance: float = 0.0, *, elementwise: bo
     if as_dtype(got.dtype).kind != "float":
         wrong = got != expected
         return _worst(got, expected, wrong) if wrong.any() else None
-    resolution = ml_dtypes.finfo(got.dtype)
+    resolution = ml_dtypes.finfo(got.dtype)  # type: ignore[no-untyped-call]
     a, b = got.astype(np.float64), expected.astype(np.float64)
     finite = np.isfinite(b)
     scale = np.abs(np.where(finite, b, 0.0))

@@ -279,7 +279,7 @@ call = define(
     vjp=_call_vjp,
     multiple=True,
     samples=(
-        Sample((normal(3, 4),), "numpy.tanh", function=lambda x: control.checkpoint(primitives.tanh)(x)),
+        Sample((normal(3, 4),), "numpy.tanh", function=lambda x: control.checkpoint(tanh)(x)),
         Sample(
             (normal(3, 4),),
             "numpy.square",
@@ -348,25 +348,27 @@ def _running_sum_from_the_end(xs: Any) -> Any:
 def _choice(condition: Any, x: Any) -> Any:
     """sin(x) times the condition if it holds, else x²."""
     holds = condition if condition.dtype.is_bool else condition > 0
-    return control.cond(holds, lambda: primitives.sin(x) * operators.cast(condition, x.dtype), lambda: x * x)
+    return control.cond(holds, lambda: sin(x) * operators.cast(condition, x.dtype), lambda: x * x)
 
 
 def _exp_with_gradient(x: Any) -> Any:
-    return primitives.exp(x), lambda g: g * primitives.exp(x)
+    return exp(x), lambda g: g * exp(x)
 
 
 def _matrix_power(a: Any, n: Any) -> Any:
     def step(count: Any, product: Any) -> Any:
-        return count + 1, primitives.matmul(product, a)
+        return count + 1, matmul(product, a)
 
-    rows, columns = (primitives.iota(shape=a.shape, axis=axis, dtype=n.dtype) for axis in range(2))
+    rows, columns = (iota(shape=a.shape, axis=axis, dtype=n.dtype) for axis in range(2))
     identity = operators.cast(rows == columns, a.dtype)
     return control.while_loop(lambda count, _: count < n, step, (n * 0, identity), maximum_iterations=8)[1]
 
 
-from .. import control, operators, primitives, trace  # noqa: E402
+from .. import control, operators, trace  # noqa: E402
 from ..autodiff import backward, pull_graph  # noqa: E402
 from ..control import inline  # noqa: E402
 from ..evaluate import program  # noqa: E402
 from ..graph import Replay, key_of  # noqa: E402
-from .creation import zeros_like  # noqa: E402
+from .contraction import matmul  # noqa: E402
+from .creation import iota, zeros_like  # noqa: E402
+from .elementwise import exp, sin, tanh  # noqa: E402
