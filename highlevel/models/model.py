@@ -22,8 +22,8 @@ from .placeholder import Placeholder
 class Model(Layer):
     """A network that trains.
 
-    Made from placeholders, `Model(inputs, outputs)`; from a list of layers, `Sequential([…])`; or as a subclass with layers as
-    attributes and a `call`. Then `compile`, `fit`, `evaluate`, `predict`, as in Keras.
+    Made from placeholders, `Model(inputs, outputs)`; from a list of layers, `Sequential([…])`; or as a subclass with
+    layers as attributes and a `call`. Then `compile`, `fit`, `evaluate`, `predict`, as in Keras.
 
     inputs, outputs: placeholders, or lists or dictionaries of them
 
@@ -34,7 +34,9 @@ class Model(Layer):
     (3, 2)
     """
 
-    _untracked = Layer._untracked | {"_graph", "_trainer", "preprocessing", "class_names", "group_patterns", "origin"}
+    _untracked = Layer._untracked | {"_graph", "_trainer", "history", "preprocessing", "class_names", "group_patterns", "origin"}
+    stop_training = False  # callbacks set it to end `fit`
+    history: Any = None  # the `History` of the last `fit`
     _graph: CallGraph | None = None
     _trainer: Trainer | None = None
     preprocessing: Preprocessing | None = None  # how images become its input; saved with it
@@ -43,7 +45,13 @@ class Model(Layer):
     origin: dict[str, Any] | None = None  # where its architecture and weights come from
 
     def __init__(
-        self, inputs: Any = None, outputs: Any = None, *, name: str | None = None, trainable: bool = True, dtype: Any = None
+        self,
+        inputs: Any = None,
+        outputs: Any = None,
+        *,
+        name: str | None = None,
+        trainable: bool = True,
+        dtype: Any = None,
     ) -> None:
         super().__init__(name=name, trainable=trainable, dtype=dtype)
         if (inputs is None) != (outputs is None):
@@ -56,7 +64,7 @@ class Model(Layer):
         self._graph = graph
         self.mark_built()
 
-    # Structure ---------------------------------------------------------------------------------------------------------
+    # Structure -------------------------------------------------------------------------------------------------------
     @property
     def layers(self) -> list[Layer]:
         """The layers that the model holds directly, in order."""
@@ -105,7 +113,10 @@ class Model(Layer):
         if isinstance(outputs, dict):
             return sorted(outputs)
         calls = [placeholder.call for placeholder in tree.leaves(outputs)]
-        return [call.target.name if call and isinstance(call.target, Layer) else f"output_{i}" for i, call in enumerate(calls)]
+        return [
+            call.target.name if call and isinstance(call.target, Layer) else f"output_{i}"
+            for i, call in enumerate(calls)
+        ]
 
     def _require_graph(self, what: str) -> CallGraph:
         if self._graph is None:
@@ -129,7 +140,7 @@ class Model(Layer):
             layer = below[part]
         return layer
 
-    # Running -----------------------------------------------------------------------------------------------------------
+    # Running ---------------------------------------------------------------------------------------------------------
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if self._graph is None:
             raise NotImplementedError(f"{type(self).__name__} has neither inputs and outputs nor a `call`")
@@ -138,11 +149,13 @@ class Model(Layer):
     def _to_operands(self, value: Any) -> Any:
         # Layers cast for themselves: a model hands its inputs on as they came.
         def convert(leaf: Any) -> Any:
-            return leaf.read() if isinstance(leaf, Operand) else Tensor.of(leaf) if isinstance(leaf, np.ndarray) else leaf
+            return (
+                leaf.read() if isinstance(leaf, Operand) else Tensor.of(leaf) if isinstance(leaf, np.ndarray) else leaf
+            )
 
         return tree.map(convert, value)
 
-    # Training ------------------------------------------------------------------------------------------------------------
+    # Training --------------------------------------------------------------------------------------------------------
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -220,9 +233,11 @@ class Model(Layer):
         """The outputs for one batch."""
         return self.trainer.predict_on_batch(x)
 
-    # Transfer --------------------------------------------------------------------------------------------------------------
+    # Transfer --------------------------------------------------------------------------------------------------------
     def preprocess(self, images: Any) -> np.ndarray:
-        """Images – uint8 RGB (batch, height, width, 3), or a list of any sizes – as the input that the weights expect."""
+        """Images – uint8 RGB (batch, height, width, 3), or a list of any sizes – as the input that the weights
+        expect.
+        """
         if self.preprocessing is None:
             raise ArgumentError(
                 f"{self.name}: the model does not know how its input is prepared",
@@ -251,7 +266,7 @@ class Model(Layer):
         """Freezes all before a layer, or before a group by number (−1: all but the last); returns the model."""
         return surgery.freeze_to(self, layer)
 
-    # Looking and keeping -------------------------------------------------------------------------------------------------
+    # Looking and keeping ---------------------------------------------------------------------------------------------
     def summary(self, line_length: int | None = None, print_fn: Any = None, show_trainable: bool = False) -> None:
         """Prints the layers, their output shapes and numbers of parameters."""
         from .summary import format_summary
@@ -272,7 +287,9 @@ class Model(Layer):
         save_weights(self, path, overwrite=overwrite)
 
     def load_weights(self, path: Any, strict: bool = True) -> Any:
-        """Reads weights by path. All must fit; with `strict=False`, returns a report of what was loaded and what was not."""
+        """Reads weights by path. All must fit; with `strict=False`, returns a report of what was loaded and what was
+        not.
+        """
         from .saving import load_weights
 
         return load_weights(self, path, strict=strict)

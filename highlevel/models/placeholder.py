@@ -92,7 +92,9 @@ class Placeholder:
         return (self[index] for index in range(len(self)))
 
     def __array__(self, *_: Any, **__: Any) -> Any:
-        raise TraceError("a placeholder of a functional model is not a number", got=repr(self), hint="use ops, not NumPy")
+        raise TraceError(
+            "a placeholder of a functional model is not a number", got=repr(self), hint="use ops, not NumPy"
+        )
 
     def __getitem__(self, index: Any) -> Any:
         return ops.get_item(self, index)
@@ -174,5 +176,7 @@ def Input(
             shape = (shape,)
         batch_shape = (batch_size, *shape)
     if any(size is not None and (not isinstance(size, int) or size < 0) for size in batch_shape):
-        raise ShapeError("Input: a size is not a number", got=batch_shape, expected="positive integers, or None if unknown")
+        raise ShapeError(
+            "Input: a size is not a number", got=batch_shape, expected="positive integers, or None if unknown"
+        )
     return Placeholder(tuple(batch_shape), as_dtype(dtype or config.floatx()), name=name or "")

@@ -1,8 +1,9 @@
 """Models and weights as files.
 
-A `.keras` file holds the structure (descriptions of layers, and the calls between them), the weights by path, and how the model was
-compiled. It is data: classes and operators are looked up by name in the closed registry. Weights are keyed by their path inside the model,
-`block/conv/kernel`, never by a counter.
+A `.keras` file holds the structure (descriptions of layers, and the calls between them), the weights by path, and
+how the model was
+compiled. It is data: classes and operators are looked up by name in the closed registry. Weights are keyed by their
+path inside the model, `block/conv/kernel`, never by a counter.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-# Weights by path -----------------------------------------------------------------------------------------------------------
+# Weights by path -----------------------------------------------------------------------------------------------------
 def weights_by_path(model: Layer) -> dict[str, Variable]:
     """The variables of a model, keyed by their path inside it."""
     if not model.built:
         raise WeightsError(
-            f"{model.name} is not built, so it has no weights yet", hint="call it on data once, or start it with an Input"
+            f"{model.name} is not built, so it has no weights yet",
+            hint="call it on data once, or start it with an Input",
         )
     model.assign_paths()
     prefix = f"{model.name}/"
@@ -43,14 +45,18 @@ def weights_by_path(model: Layer) -> dict[str, Variable]:
     for variable in model.variables:
         path = variable.path.removeprefix(prefix)
         if path in found:
-            raise WeightsError(f"{model.name}: two variables have the path {path!r}", hint="give the layers distinct names")
+            raise WeightsError(
+                f"{model.name}: two variables have the path {path!r}", hint="give the layers distinct names"
+            )
         found[path] = variable
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What loading weights did: paths that were loaded, that the file lacks, that the model lacks, that have another shape."""
+    """What loading weights did: paths that were loaded, that the file lacks, that the model lacks, that have another
+    shape.
+    """
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
@@ -65,12 +71,18 @@ class LoadReport:
             ("of another shape", self.mismatched),
         ):
             if rows:
-                lines.append(f"  {title}: {', '.join(rows[:4])}" + (f" and {len(rows) - 4} more" if len(rows) > 4 else ""))
+                lines.append(
+                    f"  {title}: {', '.join(rows[:4])}" + (f" and {len(rows) - 4} more" if len(rows) > 4 else "")
+                )
         return "\n".join(lines)
 
 
-def assign_weights(model: Layer, arrays: Mapping[str, Any], *, strict: bool = True, source: str = "the weights") -> LoadReport:
-    """Sets variables by path. Either all fit, or – unless `strict` is False – nothing is changed and an error says why."""
+def assign_weights(
+    model: Layer, arrays: Mapping[str, Any], *, strict: bool = True, source: str = "the weights"
+) -> LoadReport:
+    """Sets variables by path. Either all fit, or – unless `strict` is False – nothing is changed and an error says
+    why.
+    """
     targets = weights_by_path(model)
     wanted = {path: variable for path, variable in targets.items() if "seed" not in variable.tags or path in arrays}
     mismatched = [
@@ -148,7 +160,8 @@ def load_weights(model: Layer, path: Any, strict: bool = True) -> LoadReport:
 
 def _unknown_format(path: Path) -> ArgumentError:
     return ArgumentError(
-        f"{path.name}: the ending does not say a format of weights", expected=".safetensors, .weights.h5, .npz or .keras"
+        f"{path.name}: the ending does not say a format of weights",
+        expected=".safetensors, .weights.h5, .npz or .keras",
     )
 
 
@@ -161,7 +174,7 @@ def _writable(path: Any, overwrite: bool) -> Path:
     return target
 
 
-# Structure -----------------------------------------------------------------------------------------------------------------
+# Structure -----------------------------------------------------------------------------------------------------------
 def graph_config(model: Model) -> dict[str, Any]:
     """A functional model as data: its layers, and the calls between its inputs and outputs."""
     graph = model._require_graph("graph")
@@ -210,7 +223,9 @@ def _target(row: Mapping[str, Any], layers: Mapping[str, Layer]) -> Any:
     if "op" in row:
         return function_named(row["op"])
     if row["layer"] not in layers:
-        raise FormatError(f"the description calls an unknown layer {row['layer']!r}", hint=did_you_mean(row["layer"], layers))
+        raise FormatError(
+            f"the description calls an unknown layer {row['layer']!r}", hint=did_you_mean(row["layer"], layers)
+        )
     return layers[row["layer"]]
 
 
@@ -246,7 +261,7 @@ def _decode(value: Any, values: Mapping[int, Any]) -> Any:
     return Ellipsis if kind == "ellipsis" else from_data(content)
 
 
-# Whole models ---------------------------------------------------------------------------------------------------------------
+# Whole models --------------------------------------------------------------------------------------------------------
 def save_model(model: Model, path: Any, overwrite: bool = True) -> None:
     """Writes a model to a `.keras` file."""
     from highlevel import __version__
@@ -254,7 +269,9 @@ def save_model(model: Model, path: Any, overwrite: bool = True) -> None:
 
     target = _writable(path, overwrite)
     if target.suffix != ".keras":
-        raise ArgumentError(f"{target.name}: whole models are saved as .keras", hint="model.save_weights for weights alone")
+        raise ArgumentError(
+            f"{target.name}: whole models are saved as .keras", hint="model.save_weights for weights alone"
+        )
     weights = {name: variable.numpy() for name, variable in weights_by_path(model).items()}
     config = {**serialize(model), "compile_config": _compile_config(model), "facts": _facts(model)}
     metadata = {"highlevel_version": __version__, "format_version": VERSION, "python": platform.python_version()}

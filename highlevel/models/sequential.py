@@ -63,7 +63,10 @@ class Sequential(Model):
                 hint="a class needs brackets: Flatten()" if isinstance(layer, type) else None,
             )  # fmt: skip
         if any(layer is other for other in self._stack):
-            raise ArgumentError(f"{self.name}: the layer {layer.name!r} is there already", hint="share layers with Model(inputs, outputs)")
+            raise ArgumentError(
+                f"{self.name}: the layer {layer.name!r} is there already",
+                hint="share layers with Model(inputs, outputs)",
+            )
         if not self._stack and self._input is None and getattr(layer, "input_shape_argument", None) is not None:
             self._input = Input(layer.input_shape_argument)
         self._stack.append(layer)
@@ -73,7 +76,9 @@ class Sequential(Model):
         for layer in self._stack:
             if layer._name is not None:
                 if layer._name in taken:
-                    raise ArgumentError(f"two layers of the model are called {layer._name!r}", hint="give one another name=")
+                    raise ArgumentError(
+                        f"two layers of the model are called {layer._name!r}", hint="give one another name="
+                    )
                 taken.add(layer._name)
         for layer in self._stack:
             if layer._name is None:

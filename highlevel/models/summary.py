@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 def format_summary(model: Model, line_length: int | None = None, show_trainable: bool = False) -> str:
     """The table as text, at most `line_length` (100) columns wide."""
-    rows = [("Layer (type)", "Output shape", "Parameters", "Trainable")] + [_row(model, layer) for layer in model.layers]
+    rows = [("Layer (type)", "Output shape", "Parameters", "Trainable")] + [
+        _row(model, layer) for layer in model.layers
+    ]
     columns = 4 if show_trainable or any(row[3] == "frozen" for row in rows[1:]) else 3
     widths = [max(len(row[i]) for row in rows) for i in range(columns)]
     excess = sum(widths) + 3 * (columns - 1) - (line_length or 100)

@@ -120,14 +120,18 @@ def freeze_to(model: Model, layer: str | int) -> Model:
     if isinstance(layer, int):
         groups = layer_groups(model)
         if not -len(groups) <= layer < len(groups):
-            raise ArgumentError(f"{model.name}: there is no group {layer}", expected=f"0…{len(groups) - 1}, or from the end")
+            raise ArgumentError(
+                f"{model.name}: there is no group {layer}", expected=f"0…{len(groups) - 1}, or from the end"
+            )
         first = groups[layer][0]
     else:
         first = model.get_layer(layer)
     layers = model.layers
     position = next((i for i, candidate in enumerate(layers) if candidate is first), None)
     if position is None:
-        raise ArgumentError(f"{model.name}: {layer!r} is not one of its own layers", hint=did_you_mean(layer, [x.name for x in layers]))
+        raise ArgumentError(
+            f"{model.name}: {layer!r} is not one of its own layers", hint=did_you_mean(layer, [x.name for x in layers])
+        )
     for i, candidate in enumerate(layers):
         (candidate.freeze if i < position else candidate.unfreeze)()
     model.trainable = True

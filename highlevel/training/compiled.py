@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from highlevel import ops
@@ -164,6 +164,12 @@ class MetricSet:
             for _, metric, _ in rows:
                 yield metric
 
+    def ordered(self, results: Mapping[str, Any]) -> Logs:
+        """Results with the loss first, then losses of outputs, then metrics in the order in which they were asked for."""
+        names = ["loss", *self.output_losses, *(name for rows in self._found or [] for name, _, _ in rows)]
+        known = {name: results[name] for name in names if name in results}
+        return Logs({**known, **{name: value for name, value in results.items() if name not in known}})
+
     def reset(self) -> None:
         for metric in self:
             metric.reset_state()
@@ -195,16 +201,13 @@ class Logs(dict[str, Any]):
         return float(value.item()) if isinstance(value, Tensor) else value
 
     def get(self, name: str, default: Any = None) -> Any:
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 - dict's own `get` would not make it a number
 
     def items(self) -> Any:
         return [(name, self[name]) for name in self]
 
     def values(self) -> Any:
         return [self[name] for name in self]
-
-    def map_names(self, rename: Callable[[str], str]) -> Logs:
-        return Logs({rename(name): dict.__getitem__(self, name) for name in self})
 
     def as_floats(self) -> dict[str, float]:
         return {name: self[name] for name in self}

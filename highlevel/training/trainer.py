@@ -171,7 +171,7 @@ class Trainer:
         for step, batch in enumerate(loader):
             callbacks.on_train_batch_begin(step)
             x, y, weight = self._weighted(batch, class_weight)
-            logs = Logs(self._train(x, y, weight))
+            logs = self.metrics.ordered(self._train(x, y, weight))
             callbacks.on_train_batch_end(step, logs)
             if self.model.stop_training:
                 break
@@ -186,7 +186,7 @@ class Trainer:
         for step, batch in enumerate(loader):
             callbacks.on_test_batch_begin(step)
             x, y, weight = self._weighted(batch, None)
-            logs = Logs(self._test(x, y, weight))
+            logs = self.metrics.ordered(self._test(x, y, weight))
             callbacks.on_test_batch_end(step, logs)
         found = logs.as_floats()
         callbacks.on_test_end(found)
@@ -260,13 +260,13 @@ class Trainer:
         """One step of training; metrics go on from where they are."""
         self._require_compiled("train_on_batch")
         batch = self._single_batch(x, y, sample_weight, class_weight)
-        return _results(Logs(self._train(*batch)).as_floats(), return_dict)
+        return _results(self.metrics.ordered(self._train(*batch)).as_floats(), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and the metrics of one batch."""
         self._require_compiled("test_on_batch", needs_optimizer=False)
         batch = self._single_batch(x, y, sample_weight, None)
-        return _results(Logs(self._test(*batch)).as_floats(), return_dict)
+        return _results(self.metrics.ordered(self._test(*batch)).as_floats(), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""

@@ -1,8 +1,9 @@
 """Fine-tuning: a pretrained network taught new classes, in two phases.
 
-First only the new head is trained, on features computed once. Then layers are set free, the rates falling from the head towards
-the input, because early layers know what is common to all pictures (J. Yosinski et al., 2014; J. Howard and S. Ruder, 2018).
-Batch normalisation stays in inference mode throughout: a few dozen pictures make poor statistics.
+First only the new head is trained, on features computed once. Then layers are set free, the rates falling from the
+head towards
+the input, because early layers know what is common to all pictures (J. Yosinski et al., 2014; J. Howard and S.
+Ruder, 2018). Batch normalisation stays in inference mode throughout: a few dozen pictures make poor statistics.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from highlevel import layers
 from highlevel.data.augment import ImageBatches
-from highlevel.data.images import ImageFolder, load_images, scan_image_folder, stratified_split
+from highlevel.data.images import ImageFolder, load_image, scan_image_folder, stratified_split
 from highlevel.data.preprocess import Preprocessing
 from highlevel.errors import ArgumentError
 from highlevel.models import Input, Model
@@ -61,9 +62,9 @@ def finetune(
     *,
     validation: Any = None,
     validation_split: float = 0.0,
-    epochs: tuple[int, int] = (20, 2),
-    learning_rates: tuple[float, float] = (1e-2, 1e-3),
-    rate_decay: float = 0.6,
+    epochs: tuple[int, int] = (40, 2),
+    learning_rates: tuple[float, float] = (3e-3, 3e-4),
+    rate_decay: float = 0.75,
     batch_size: int = 16,
     unfreeze: int = 0,
     augment: bool = True,
@@ -77,11 +78,12 @@ def finetune(
     """Teaches a pretrained network the classes of a folder of images (or of arrays).
 
     model:      a model that carries its preprocessing, or the name of one of the zoo (with ImageNet weights)
-    data:       a folder with one sub-folder per class (perhaps divided into train/ and validation/), an `ImageFolder`, or
-                (images uint8 (n, height, width, 3), integer labels)
+    data:       a folder with one sub-folder per class (perhaps divided into train/ and validation/), an
+                `ImageFolder`, or (images uint8 (n, height, width, 3), integer labels)
     validation: as data; without it, `validation_split` holds out that part of each class
     epochs:     of the two phases; either may be 0
-    learning_rates: of the two phases, at the head; each layer group before it has `rate_decay` times the rate of the next
+    learning_rates: of the two phases, at the head; each layer group before it has `rate_decay` times the rate of the
+                    next
     unfreeze:   the first layer group that is set free in the second phase (0: all of them)
     restore_best: ends with the weights of the best epoch on the validation data, if there are any
     input_size: of the network made by name
@@ -90,7 +92,8 @@ def finetune(
         model = create(model, weights="imagenet", input_size=input_size)
     if model.preprocessing is None:
         raise ArgumentError(
-            f"{model.name}: the model does not know how its input is prepared", hint="model.preprocessing = hl.data.Preprocessing(…)"
+            f"{model.name}: the model does not know how its input is prepared",
+            hint="model.preprocessing = hl.data.Preprocessing(…)",
         )
     train, held_out = _datasets(data, validation, validation_split, model.preprocessing, class_names, seed)
     _check_classes(train)
@@ -101,7 +104,13 @@ def finetune(
         result.add("head", history, epochs[0])
     if epochs[1]:
         batches = ImageBatches(
-            train.images, train.labels, model.preprocessing, batch_size=batch_size, shuffle=True, varied=augment, seed=seed
+            train.images,
+            train.labels,
+            model.preprocessing,
+            batch_size=batch_size,
+            shuffle=True,
+            varied=augment,
+            seed=seed,
         )
         history = train_body(
             model, batches, _batches(held_out, model.preprocessing), epochs[1], learning_rates[1], rate_decay, unfreeze,
@@ -111,7 +120,7 @@ def finetune(
     return result
 
 
-# Phases ------------------------------------------------------------------------------------------------------------------
+# Phases --------------------------------------------------------------------------------------------------------------
 def train_head(
     model: Model, train: Labelled, held_out: Labelled | None, epochs: int, rate: float, seed: int, verbose: Any
 ) -> dict[str, list[float]]:
@@ -129,7 +138,7 @@ def train_head(
     head = Model(inputs, _tail(model, inputs), name=f"{model.name}_head")
     head.compile(optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
     history = head.fit(
-        x, train.labels, batch_size=32, epochs=epochs, validation_data=validation, verbose=verbose, seed=seed
+        x, train.labels, batch_size=16, epochs=epochs, validation_data=validation, verbose=verbose, seed=seed
     )
     model.assign_paths()  # the head belongs to the whole model again
     return history.history
@@ -170,7 +179,11 @@ def train_body(
     for layer in model.walk_layers():
         if isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
-    optimizer = optimizers.Adam(schedules.CosineDecay(rate, decay_steps=max(len(batches) * epochs, 1)))
+    steps = max(len(batches) * epochs, 1)
+    warmup = round(0.3 * steps)
+    optimizer = optimizers.Adam(
+        schedules.CosineDecay(0.0, max(steps - warmup, 1), warmup_target=rate, warmup_steps=warmup)
+    )
     optimizer.set_multipliers(
         {layer.path: rate_decay ** (len(groups) - 1 - i) for i, group in enumerate(groups) for layer in group}
     )
@@ -188,7 +201,7 @@ def _preprocessing(model: Model) -> Preprocessing:
     return model.preprocessing
 
 
-# Data --------------------------------------------------------------------------------------------------------------------
+# Data ----------------------------------------------------------------------------------------------------------------
 def _batches(part: Labelled | None, preprocessing: Preprocessing) -> ImageBatches | None:
     return None if part is None else ImageBatches(part.images, part.labels, preprocessing, batch_size=32)
 
@@ -220,9 +233,7 @@ def load_labelled(data: Any, preprocessing: Preprocessing, names: Sequence[str] 
     if isinstance(data, Labelled):
         return data
     if isinstance(data, ImageFolder):
-        images = load_images(
-            data.paths, preprocessing.size, interpolation=preprocessing.interpolation, antialias=preprocessing.antialias
-        )
+        images = np.stack([preprocessing.fit(load_image(path)) for path in data.paths])
         return Labelled(images, np.asarray(data.labels), tuple(data.class_names))
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise ArgumentError(
@@ -231,7 +242,9 @@ def load_labelled(data: Any, preprocessing: Preprocessing, names: Sequence[str] 
     images = np.stack([preprocessing.fit(np.asarray(image)) for image in data[0]])
     labels = np.asarray(data[1])
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise ArgumentError("finetune: labels are class numbers", got=f"{labels.dtype} {labels.shape}", expected="integers (n,)")
+        raise ArgumentError(
+            "finetune: labels are class numbers", got=f"{labels.dtype} {labels.shape}", expected="integers (n,)"
+        )
     count = int(labels.max(initial=0)) + 1
     return Labelled(images, labels, tuple(names) if names else tuple(f"class {i}" for i in range(count)))
 
@@ -239,7 +252,9 @@ def load_labelled(data: Any, preprocessing: Preprocessing, names: Sequence[str] 
 def _check_classes(train: Labelled) -> None:
     if len(train.class_names) < 2:
         raise ArgumentError(
-            "finetune: there is only one class", got=", ".join(train.class_names), expected="at least two sub-folders with images"
+            "finetune: there is only one class",
+            got=", ".join(train.class_names),
+            expected="at least two sub-folders with images",
         )
     if train.labels.max() >= len(train.class_names):
         raise ArgumentError(

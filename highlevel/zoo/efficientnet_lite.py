@@ -77,14 +77,19 @@ def _block(x: Any, channels: int, stage: Stage, stride: int, name: str) -> Any:
     if stage.expand != 1:
         x = _conv(x, channels * stage.expand, 1, 1, f"{name}_expand", activation=True)
     x = layers.DepthwiseConv2D(
-        stage.kernel, stride, padding="same", use_bias=False, depthwise_initializer="he_normal", name=f"{name}_depthwise_conv"
+        stage.kernel,
+        stride,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer="he_normal",
+        name=f"{name}_depthwise_conv",
     )(x)
     x = _normalize(x, f"{name}_depthwise", activation=True)
     x = _conv(x, stage.filters, 1, 1, f"{name}_project", activation=False)
     return layers.Add(name=f"{name}_add")([x, shortcut]) if stride == 1 and channels == stage.filters else x
 
 
-# Weights -----------------------------------------------------------------------------------------------------------------
+# Weights -------------------------------------------------------------------------------------------------------------
 _NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 

@@ -1,7 +1,7 @@
 """Which networks the zoo has, and how one is made.
 
-A family is one file: it builds the network from layers, and registers an `Entry` with its weights, its preprocessing and its
-layer groups.
+A family is one file: it builds the network from layers, and registers an `Entry` with its weights, its preprocessing
+and its layer groups.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -85,8 +84,8 @@ def create(
     """A network of the zoo, ready to predict or to be fine-tuned.
 
     weights:     None for random ones, a tag ("imagenet"), or a file of this library's
-    num_classes: outputs of the head; 0 for none (features). With pretrained weights a number other than theirs gives a new
-                 head with random weights
+    num_classes: outputs of the head; 0 for none (features). With pretrained weights a number other than theirs gives
+                 a new head with random weights
     in_channels: channels of the images; other than the weights' is reached by adapting the first kernel
     input_size:  side of the (square) images, or (height, width)
 
@@ -139,7 +138,12 @@ def load_pretrained(model: Model, arrays: dict[str, np.ndarray], *, replace_head
     adapted = dict(arrays)
     for path, array in arrays.items():
         target = targets.get(path)
-        if target is not None and array.ndim == 4 and target.shape != array.shape and target.shape[-1] == array.shape[-1]:
+        if (
+            target is not None
+            and array.ndim == 4
+            and target.shape != array.shape
+            and target.shape[-1] == array.shape[-1]
+        ):
             adapted[path] = adapt_channels(array, target.shape[2])
     if not replace_head:
         return assign_weights(model, adapted, source="the pretrained weights")
@@ -150,7 +154,9 @@ def load_pretrained(model: Model, arrays: dict[str, np.ndarray], *, replace_head
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first kernel (height, width, channels, filters) for another number of input channels, of the same total response."""
+    """A first kernel (height, width, channels, filters) for another number of input channels, of the same total
+    response.
+    """
     before = kernel.shape[2]
     if channels == 1:
         return kernel.sum(axis=2, keepdims=True)
