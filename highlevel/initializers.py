@@ -64,7 +64,7 @@ class Constant(Initializer):
 class Identity(Initializer):
     """gain · the identity matrix; only for matrices"""
 
-    aliases = ("eye",)
+    aliases = ("eye", "IdentityInitializer")
 
     def __init__(self, gain: float = 1.0) -> None:
         self.gain = gain
@@ -241,6 +241,8 @@ class Orthogonal(RandomInitializer):
 
     A. Saxe, J. McClelland and S. Ganguli, 2014.
     """
+
+    aliases = ("OrthogonalInitializer",)
 
     def __init__(self, gain: float = 1.0, seed: Any = None) -> None:
         super().__init__(seed)

@@ -51,7 +51,7 @@ def kind_of_targets(loss: Any) -> str | None:
 
 
 def _numbers(name: str, y_true: Any) -> np.ndarray:
-    array = np.asarray(y_true) if isinstance(y_true, (list, tuple)) else to_numpy(y_true)
+    array = y_true if isinstance(y_true, np.ndarray) else to_numpy(y_true)
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise TargetError(
             f"{name}: the targets are not numbers",
