@@ -195,7 +195,7 @@ def get(identifier: Any, kind: str) -> Any:
         words = names_of(kind)
         if identifier in words:
             return words[identifier]()
-        known = set(functions) | {word for word in words if word.islower()}
+        known = set(functions) | {snake_case(cls.__name__) for cls in words.values()}
         raise ArgumentError(f"unknown {kind} {identifier!r}", hint=did_you_mean(identifier, known))
     if isinstance(identifier, dict):
         return deserialize(identifier, kind=kind)

@@ -401,7 +401,7 @@ class Layer(Configurable, kind="layer"):
         for leaf in tree.leaves((args, kwargs)):
             if hasattr(type(leaf), "__highlevel_call__"):
                 return type(leaf).__highlevel_call__(self, args, kwargs)
-        with trace.scope(self._scope_name()):
+        with trace.scope(self.name):
             try:
                 return self._call_with_context(args, kwargs)
             except HighlevelError as error:
@@ -409,9 +409,6 @@ class Layer(Configurable, kind="layer"):
                 if _context.depth:
                     raise
                 raise named.with_traceback(None) from None
-
-    def _scope_name(self) -> str:
-        return self.name
 
     def _call_with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         bound = self.bind_call(args, kwargs)

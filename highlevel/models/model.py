@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from highlevel.data.preprocess import Preprocessing
-from highlevel.errors import ArgumentError, did_you_mean
+from highlevel.errors import ArgumentError, HighlevelError, did_you_mean
 from highlevel.ir import Tensor, tree
 from highlevel.ir.operand import Operand
 from highlevel.layers import Layer
 from highlevel.training.trainer import Trainer
 
 from . import surgery
-from .functional import CallGraph
+from .functional import CallGraph, match_inputs
 from .placeholder import Placeholder
 
 
@@ -145,6 +145,14 @@ class Model(Layer):
         if self._graph is None:
             raise NotImplementedError(f"{type(self).__name__} has neither inputs and outputs nor a `call`")
         return self._graph.run(inputs)
+
+    def check_inputs(self, x: Any) -> None:
+        """Raises unless arrays fit the inputs of the model in number, rank and size."""
+        if self._graph is not None:
+            try:
+                match_inputs(self._graph.inputs, x)
+            except HighlevelError as error:
+                raise error.within(f"{self.name} ({type(self).__name__})") from None
 
     def _to_operands(self, value: Any) -> Any:
         # Layers cast for themselves: a model hands its inputs on as they came.

@@ -13,7 +13,7 @@ from typing import Any
 
 from highlevel import config, ops
 from highlevel.errors import ShapeError, TraceError
-from highlevel.ir import DType, as_dtype, tree
+from highlevel.ir import DType, as_dtype, trace, tree
 from highlevel.layers import Layer
 from highlevel.layers.shapes import OpenSpec, Shape, infer
 from highlevel.ops.registry import OPS
@@ -68,7 +68,8 @@ class Placeholder:
     @classmethod
     def __highlevel_call__(cls, layer: Layer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A layer was called with placeholders."""
-        layer.prepare(layer.bind_call(args, kwargs))
+        with trace.scope(layer.name):
+            layer.prepare(layer.bind_call(args, kwargs))
         return record(layer, lambda *a, **k: layer(*a, **k), args, kwargs)
 
     @classmethod

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from highlevel import ops
-from highlevel.errors import ArgumentError, did_you_mean
+from highlevel.errors import ArgumentError, HighlevelError, did_you_mean
 from highlevel.ir import Tensor, tree
 
 from . import losses as losses_module
@@ -85,9 +85,13 @@ class LossSet:
     def check(self, y: Any, outputs: Any, names: Sequence[str]) -> None:
         """Looks at targets on the host, before anything runs; `outputs` is a tree of specs."""
         targets = leaves_like(y, outputs, names, "y")
-        for (loss, _), target, spec in zip(self.resolved(outputs, names), targets, tree.leaves(outputs), strict=True):
+        rows = zip(self.resolved(outputs, names), targets, tree.leaves(outputs), names, strict=True)
+        for (loss, _), target, spec, name in rows:
             if loss is not None and target is not None:
-                check_targets(loss, target, spec)
+                try:
+                    check_targets(loss, target, spec)
+                except HighlevelError as error:
+                    raise error.within(f"{name} (an output)").with_traceback(None) from None
 
 
 def _is_several(weight: Any) -> bool:

@@ -311,6 +311,8 @@ class Trainer:
         leaves, structure = tree.flatten(x)
         specs = [OpenSpec((None, *leaf.shape[1:]), as_dtype(leaf.dtype)) for leaf in leaves]
         key = tuple((spec.shape, spec.dtype) for spec in specs)
+        if hasattr(self.model, "check_inputs"):
+            self.model.check_inputs(x)
         if self._output_specs is None or self._output_specs[0] != key:
             with collect_losses():
                 found = infer(lambda *symbols: self.model(tree.unflatten(structure, symbols), training=False), specs)
