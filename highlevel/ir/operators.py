@@ -310,26 +310,30 @@ def matmul(a: Any, b: Any) -> Any:
 def getitem(x: Any, index: Any) -> Any:
     """NumPy's indexing: integers, slices, None, `...`, integer arrays, and (on numbers only) boolean masks."""
     x = operand(x)
-    items = _index_items(x, index)
+    given = [_index_item(item) for item in (index if isinstance(index, tuple) else (index,))]
+    items = _complete_index(x, given)
     sliced, arrays = _basic(x, items)
     if all(array is None for array in arrays):
         return sliced
     # As in NumPy, the axes of index arrays – integers beside them count as such – stand where these stand if they stand
-    # together, and first if something is between them.
-    advanced = [i for i, item in enumerate(items) if item is not None and not isinstance(item, builtins.slice)]
+    # together, and first if something is between them, be it an ellipsis for no axis at all.
+    advanced = [i for i, item in enumerate(given) if _is_advanced(item)]
     together = advanced[-1] - advanced[0] + 1 == len(advanced)
-    return _advanced(sliced, arrays, advanced[0] if together else 0)
+    return _advanced(sliced, arrays, next(i for i, item in enumerate(items) if _is_advanced(item)) if together else 0)
 
 
-def _index_items(x: Any, index: Any) -> list[Any]:
+def _is_advanced(item: Any) -> bool:
+    return not (item is None or item is Ellipsis or isinstance(item, builtins.slice))
+
+
+def _complete_index(x: Any, items: list[Any]) -> list[Any]:
     """One item per axis of x – an int, a slice or an index array – and None for each new axis."""
-    items = [_index_item(item) for item in (index if isinstance(index, tuple) else (index,))]
     taken = [0 if item is None or item is Ellipsis else item.ndim if _is_mask(item) else 1 for item in items]
     if sum(taken) > x.ndim:
         raise ShapeError("too many indices", got=f"{sum(taken)} for {x.spec}", expected=f"at most {x.ndim}")
     dots = [i for i, item in enumerate(items) if item is Ellipsis]
     if len(dots) > 1:
-        raise ArgumentError("an index holds more than one ellipsis", got=index)
+        raise ArgumentError("an index holds more than one ellipsis", got=len(dots), expected="at most one")
     at = dots[0] if dots else len(items)
     rest = [builtins.slice(None)] * (x.ndim - sum(taken))
     complete: list[Any] = []

@@ -8,9 +8,10 @@ import numpy as np
 
 from highlevel.errors import ArgumentError
 
-from . import trace
+from . import operators, trace
 from .dtypes import DType, as_dtype, bfloat16, float32, int32, int64
 from .operand import Operand
+from .scalar import NumpyScalars
 from .spec import Spec
 
 
@@ -44,7 +45,7 @@ class Tensor(Operand):
         array = to_numpy(value)
         wanted = as_dtype(dtype) if dtype is not None else _natural_dtype(value, array)
         if array.dtype != wanted.numpy:
-            array = array.astype(wanted.numpy)
+            array = _converted(value, array, wanted)
         elif array is value or not array.flags.owndata or isinstance(value, Operand):
             array = array.copy()  # tensors are immutable; the caller may go on writing to his array
         backend = trace.executor()
@@ -94,6 +95,15 @@ class Tensor(Operand):
 
     def __reduce__(self) -> Any:
         return Tensor.of, (self.numpy().copy(), self._spec.dtype.name)
+
+
+def _converted(value: Any, array: np.ndarray[Any, Any], dtype: DType) -> np.ndarray[Any, Any]:
+    """The array in another type: arrays by the rules of `cast`; Python's integers have to fit."""
+    if dtype.is_integer and array.dtype.kind in "iu" and isinstance(value, (int, list, tuple)) and array.size:
+        for extreme in (array.min(), array.max()):
+            operators.weak_value(extreme, dtype)
+    converted: np.ndarray[Any, Any] = NumpyScalars(np).cast(array, dtype)
+    return converted
 
 
 def to_numpy(value: Any) -> np.ndarray[Any, Any]:
