@@ -235,7 +235,7 @@ def test_an_infinite_output_is_never_right():
     near(metrics.SparseTopKCategoricalAccuracy(k=1)(np.array([0, 0, 1]), y_pred), 1 / 3)
 
 
-# Names ---------------------------------------------------------------------------------------------------------------------
+# Names ---------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "true, pred, expected",
     [
