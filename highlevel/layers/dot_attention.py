@@ -6,6 +6,7 @@ from typing import Any
 
 from highlevel import ops, random
 from highlevel.errors import ArgumentError, ShapeError
+from highlevel.ir import Variable
 from highlevel.layers.arguments import check_known, fraction, is_shape, one_of
 from highlevel.layers.base import Layer
 
@@ -51,8 +52,8 @@ class Attention(Layer):
         self.score_mode = one_of(self, score_mode, "score_mode", ("dot", "concat"))
         self.dropout = fraction(self, dropout, "dropout")
         self.seed = seed
-        self.scale = None
-        self.concat_score_weight = None
+        self.scale: Variable | None = None
+        self.concat_score_weight: Variable | None = None
         if self.dropout:
             self.seed_generator = random.SeedGenerator(seed)
 

@@ -8,7 +8,7 @@ from typing import Any
 from highlevel import activations, constraints, initializers, ops, regularizers
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.layers.arguments import check_known
-from highlevel.layers.base import Layer
+from highlevel.layers.base import Layer, check_axis
 
 
 class EinsumDense(Layer):
@@ -71,6 +71,13 @@ class EinsumDense(Layer):
                 got=f"shape {tuple(input_shape)} (rank {len(input_shape)})",
                 expected=f"the axes {self.equation.partition(',')[0].strip()!r} of {self.equation!r}",
             )
+        if self.built:
+            sizes = dict(zip(self.terms[1], self.kernel.shape, strict=True))
+            before, _, after = self.terms[0].rpartition(".")
+            places = [*enumerate(before), *((i - len(after), letter) for i, letter in enumerate(after))]
+            for axis, letter in places:
+                if letter in sizes:
+                    check_axis(self, input_shape, axis, sizes[letter])
 
     def build(self, input_shape: Any) -> None:
         left, middle, right = self.terms

@@ -217,7 +217,7 @@ class RNN(Layer):
                 expected=f"{tree.leaves(self.states)[0].shape[0]}, as when the layer was built",
             )
         if given is None:
-            return tree.map(lambda variable: variable.read(), self.states)
+            return list(tree.map(lambda variable: variable.read(), self.states))
         states = list(given) if isinstance(given, (list, tuple)) else [given]
         check_states(self, tree.leaves(states), tree.leaves(self.state_size), batch)
         return states
