@@ -110,7 +110,6 @@ def _build_rich_hdf5(path: Path, p: Any) -> None:
     with h5py.File(path, "w", libver="latest") as file:
         file.create_dataset("packed", data=np.arange(500.0), compression="gzip", shuffle=True, fletcher32=True)
         file.create_dataset("chunks", data=np.arange(60.0), chunks=(7,), maxshape=(None,))
-        file.create_dataset("text", data=["a", "üü"] * 5)
         file.attrs["names"] = ["a", "b", "c"]
         for index in range(12):
             file.create_group(f"group {index}").attrs["index"] = index
