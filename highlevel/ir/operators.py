@@ -134,13 +134,17 @@ def match(*values: Any, operator: str = "op", dtype: DType | None = None, floati
         dtype = common_dtype(values, arrays)
         dtype = to_float(dtype) if floating else dtype
     shape = broadcast_shapes(*(array.shape for array in arrays if array is not None), operator=operator)
+    symbolic = any(isinstance(array, graph.Symbol) for array in arrays)
     matched = []
     for value, array in zip(values, arrays, strict=True):
         if array is None:
             matched.append(full(shape, weak_value(value, dtype), dtype))
-        else:
-            array = array if array.dtype is dtype else primitives.cast(array, dtype=dtype)
-            matched.append(array if array.shape == shape else broadcast_to(array, shape))
+            continue
+        array = array if array.dtype is dtype else primitives.cast(array, dtype=dtype)
+        if array.shape != shape:
+            # A constant enters a program as it is, not repeated to the shape of what it meets.
+            array = broadcast_to(trace.lift(array) if symbolic else array, shape)
+        matched.append(array)
     return tuple(matched)
 
 
@@ -452,7 +456,7 @@ def wrap_negative(index: Any, size: int) -> Any:
     return primitives.select(less(index, 0), add(index, size), index)
 
 
-from . import tensor  # noqa: E402
+from . import graph, tensor, trace  # noqa: E402
 
 if TYPE_CHECKING:
     primitives: Any  # the names in it are those of the registry

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
     from .variable import Variable
 
-_PACKAGE = str(Path(__file__).resolve().parents[1])
+_PACKAGE = str(Path(__file__).parents[1] / "_")[:-1]  # as code objects spell it, with the separator at the end
 _serials = itertools.count(1)
 _is_engine_file: dict[str, bool] = {}
 
@@ -216,6 +216,8 @@ def _home(trace: Trace, inputs: Sequence[Symbol]) -> int:
 
 def record(primitive: Primitive, operands: tuple[Operand, ...], attrs: Mapping[str, Any]) -> Any:
     """Adds a node to the innermost trace and returns its output, or the tuple of its outputs."""
+    if not _state.traces:
+        raise _leaked(next(operand for operand in operands if isinstance(operand, Symbol)))
     outputs = record_many(primitive, operands, attrs)
     return outputs if primitive.multiple else outputs[0]
 

@@ -158,7 +158,7 @@ class Variable(Operand):
                     hint="cast the value first: ops.cast(value, variable.dtype)",
                 )
             value = value.astype(self._spec.dtype)
-        if trace.is_open():
+        if trace.is_open() or isinstance(value, Symbol):
             symbol = trace.lift(value)
             trace.open_traces()[-1].update(self, symbol)
             return symbol
