@@ -134,7 +134,7 @@ class Subtract(_Elementwise):
 
 
 class Multiply(_Elementwise):
-    """The product of several inputs, element by element.
+    """The product of several inputs, element by element. What a mask leaves out counts as 1, and as 0 if all do.
 
     Input shape: a list of shapes that broadcast
 
@@ -145,6 +145,14 @@ class Multiply(_Elementwise):
     >>> hl.layers.Multiply()([np.float32([[1.0, 2.0]]), np.float32([[10.0, 20.0]])]).tolist()
     [[10.0, 40.0]]
     """
+
+    def call(self, inputs: Any) -> Any:
+        masks = [_mask_over(x) for x in inputs]
+        factors = [x if kept is None else ops.where(kept, x, 1.0) for x, kept in zip(inputs, masks, strict=True)]
+        product = super().call(factors)
+        if any(kept is None for kept in masks):
+            return product
+        return ops.where(functools.reduce(ops.logical_or, masks), product, 0.0)
 
     def _combine(self, inputs: list[Any]) -> Any:
         return functools.reduce(ops.multiply, inputs)
@@ -188,9 +196,10 @@ class _Extreme(_Elementwise):
         return functools.reduce(self.operator, inputs)
 
 
-def _mask_over(x: Any) -> Any:
-    """The mask of an array, with an axis of size 1 for the features."""
-    return None if x.mask is None else ops.expand_dims(x.mask, -1)
+def _mask_over(x: Any, mask: Any = None) -> Any:
+    """A mask (that of the array itself if none is given) with axes of size 1 for what it does not tell apart."""
+    mask = x.mask if mask is None else mask
+    return None if mask is None else ops.reshape(mask, (*mask.shape, *(1,) * (x.ndim - mask.ndim)))
 
 
 class Maximum(_Extreme):
@@ -279,8 +288,7 @@ class Concatenate(_Merge):
             if mask is None:
                 masks.append(ops.ones(x.shape, dtype="bool"))
             else:
-                wide = ops.reshape(mask, (*mask.shape, *(1,) * (x.ndim - mask.ndim)))
-                masks.append(ops.broadcast_to(wide, x.shape))
+                masks.append(ops.broadcast_to(_mask_over(x, mask), x.shape))
         return ops.any(ops.concatenate(masks, axis=self.axis), axis=-1)
 
 
@@ -308,7 +316,7 @@ class Dot(_Merge):
 
     Input shape: a list of two shapes with equal sizes on `axes`
 
-    Output shape: (batch, …, …): the other axes of the first input, then those of the second; (batch, 1) if there is none
+    Output shape: (batch, …, …), the other axes of the first input, then those of the second; (batch, 1) without any
 
     >>> import numpy as np
     >>> import highlevel as hl

@@ -462,7 +462,10 @@ class RMSNormalization(_AlongAxes):
         self.scale = self.add_weight(self._note_sizes(input_shape), initializer="ones", name="scale")
 
     def call(self, inputs: Any) -> Any:
-        return ops.rms_normalization(inputs, scale=self.scale, axis=list(self.axes), epsilon=self.epsilon)
+        own = {axis % inputs.ndim for axis in self.axes}
+        along = tuple(size if axis in own else 1 for axis, size in enumerate(inputs.shape))
+        scale = ops.reshape(self.scale, along)
+        return ops.rms_normalization(inputs, scale=scale, axis=list(self.axes), epsilon=self.epsilon)
 
 
 class UnitNormalization(_AlongAxes):
