@@ -35,7 +35,7 @@ def lenet() -> hl.Sequential:
     )
 
 
-def main(epochs: int = 6, verbose: str | int = "auto") -> float:
+def main(epochs: int = 8, verbose: str | int = "auto") -> float:
     """Trains, and returns the accuracy on the held-out digits."""
     hl.set_random_seed(0)
     (x_train, y_train), (x_test, y_test) = mnist_subset()
@@ -54,5 +54,5 @@ def main(epochs: int = 6, verbose: str | int = "auto") -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
     main(parser.parse_args().epochs)

@@ -83,7 +83,7 @@ def _fine_tune(options: argparse.Namespace) -> None:
     from highlevel.data.images import scan_image_folder
     from highlevel.demo import make_report, predict
     from highlevel.random import set_random_seed
-    from highlevel.transfer.finetune import Labelled, _datasets, finetune
+    from highlevel.transfer.finetune import finetune, split_data
     from highlevel.zoo import create
 
     set_random_seed(options.seed)
@@ -91,14 +91,8 @@ def _fine_tune(options: argparse.Namespace) -> None:
     print(folder.describe())
     net = create(options.network, weights="imagenet", input_size=options.input_size)
     assert net.preprocessing is not None
-    train, held_out = _datasets(
-        folder,
-        folder.test if folder.validation is None else None,
-        options.validation,
-        net.preprocessing,
-        None,
-        options.seed,
-    )
+    test = folder.test if folder.validation is None else None
+    train, held_out = split_data(folder, test, options.validation, net.preprocessing, None, options.seed)
     tuned = finetune(
         net,
         train,
@@ -111,19 +105,19 @@ def _fine_tune(options: argparse.Namespace) -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     model_path = options.output / "model.keras"
     net.save(model_path)
-    test: Labelled = held_out or train
-    probabilities = predict(net, test)
-    right = float((probabilities.argmax(axis=-1) == test.labels).mean())
+    judged = held_out or train
+    probabilities = predict(net, judged)
+    right = float((probabilities.argmax(axis=-1) == judged.labels).mean())
     where = "held-out pictures" if held_out else "training pictures (nothing was held out)"
     rows: list[tuple[str, object]] = [
-        (f"Accuracy on {len(test.labels)} {where}", f"{right:.1%}"),
+        (f"Accuracy on {len(judged.labels)} {where}", f"{right:.1%}"),
         ("Training pictures", len(train.labels)),
         ("Network", options.network),
     ]
     report = make_report(
-        options.output, f"Fine-tuning on {options.directory.name}", tuned, test, probabilities, rows, ""
+        options.output, f"Fine-tuning on {options.directory.name}", tuned, judged, probabilities, rows, ""
     )
-    print(f"accuracy on {len(test.labels)} {where}: {right:.3f}\nreport: {report}\nmodel:  {model_path}")
+    print(f"accuracy on {len(judged.labels)} {where}: {right:.3f}\nreport: {report}\nmodel:  {model_path}")
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -184,6 +184,7 @@ class Model(Layer):
         run_eagerly:  runs step by step, so that values can be printed and breakpoints work
         trainer:      a subclass of `Trainer` with another `train_step`
         """
+        self.assign_paths()  # layers may have been part of another model in between
         self._trainer = trainer(
             self,
             optimizer=optimizer,

@@ -3,7 +3,7 @@
 First only the new head is trained, on features computed once. Then layers are set free, the rates falling from the
 head towards
 the input, because early layers know what is common to all pictures (J. Yosinski et al., 2014; J. Howard and S.
-Ruder, 2018). Batch normalisation stays in inference mode throughout: a few dozen pictures make poor statistics.
+Ruder, 2018). Batch normalisation stays in inference mode: a few dozen pictures make poor statistics.
 """
 
 from __future__ import annotations
@@ -36,6 +36,22 @@ class Labelled:
     class_names: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to fine-tune; see `finetune`. Pairs are for the two phases."""
+
+    epochs: tuple[int, int]
+    learning_rates: tuple[float, float]
+    rate_decay: float
+    batch_size: int
+    unfreeze: int
+    augment: bool
+    freeze_batch_norm: bool
+    restore_best: bool
+    seed: int
+    verbose: str | int
+
+
 @dataclass(slots=True)
 class FineTuned:
     """What fine-tuning returns.
@@ -63,11 +79,12 @@ def finetune(
     validation: Any = None,
     validation_split: float = 0.0,
     epochs: tuple[int, int] = (40, 2),
-    learning_rates: tuple[float, float] = (3e-3, 3e-4),
+    learning_rates: tuple[float, float] = (3e-3, 1e-4),
     rate_decay: float = 0.75,
     batch_size: int = 16,
     unfreeze: int = 0,
     augment: bool = True,
+    batch_norm: str = "frozen",
     restore_best: bool = True,
     input_size: int | tuple[int, int] | None = None,
     class_names: Sequence[str] | None = None,
@@ -85,63 +102,65 @@ def finetune(
     learning_rates: of the two phases, at the head; each layer group before it has `rate_decay` times the rate of the
                     next
     unfreeze:   the first layer group that is set free in the second phase (0: all of them)
+    augment:    mirrors and shifts the pictures at random in the second phase
+    batch_norm: "frozen" keeps the pretrained statistics; "train" follows those of the batches
     restore_best: ends with the weights of the best epoch on the validation data, if there are any
     input_size: of the network made by name
     """
     if isinstance(model, str):
         model = create(model, weights="imagenet", input_size=input_size)
+    if batch_norm not in ("frozen", "train"):
+        raise ArgumentError("finetune: unknown batch_norm", got=repr(batch_norm), expected='"frozen" or "train"')
     if model.preprocessing is None:
         raise ArgumentError(
             f"{model.name}: the model does not know how its input is prepared",
             hint="model.preprocessing = hl.data.Preprocessing(…)",
         )
-    train, held_out = _datasets(data, validation, validation_split, model.preprocessing, class_names, seed)
+    recipe = Recipe(
+        epochs,
+        learning_rates,
+        rate_decay,
+        batch_size,
+        unfreeze,
+        augment,
+        batch_norm == "frozen",
+        restore_best,
+        seed,
+        verbose,
+    )
+    train, held_out = split_data(data, validation, validation_split, model.preprocessing, class_names, seed)
     _check_classes(train)
     model.reset_head(len(train.class_names), train.class_names)
     result = FineTuned(model, train.class_names)
     if epochs[0]:
-        history = train_head(model, train, held_out, epochs[0], learning_rates[0], seed, verbose)
-        result.add("head", history, epochs[0])
+        result.add("head", train_head(model, train, held_out, recipe), epochs[0])
     if epochs[1]:
-        batches = ImageBatches(
-            train.images,
-            train.labels,
-            model.preprocessing,
-            batch_size=batch_size,
-            shuffle=True,
-            varied=augment,
-            seed=seed,
-        )
-        history = train_body(
-            model, batches, _batches(held_out, model.preprocessing), epochs[1], learning_rates[1], rate_decay, unfreeze,
-            restore_best, verbose, callbacks,
-        )  # fmt: skip
-        result.add("all layers" if unfreeze == 0 else f"groups from {unfreeze}", history, epochs[1])
+        phase = "all layers" if unfreeze == 0 else f"groups from {unfreeze}"
+        result.add(phase, train_body(model, train, held_out, recipe, callbacks), epochs[1])
     return result
 
 
 # Phases --------------------------------------------------------------------------------------------------------------
-def train_head(
-    model: Model, train: Labelled, held_out: Labelled | None, epochs: int, rate: float, seed: int, verbose: Any
-) -> dict[str, list[float]]:
-    """Trains the head alone, on features that are computed once."""
-    preprocessing = _preprocessing(model)
-    body = model.features()
-    model.freeze()
-    model.head.unfreeze()
+def train_head(model: Model, train: Labelled, held_out: Labelled | None, recipe: Recipe) -> dict[str, list[float]]:
+    """Trains the head alone, on features that are computed once; returns the history."""
     model.trainable = True
     for layer in model.layers:
         layer.trainable = layer is model.head
+    body, preprocessing = model.features(), _preprocessing(model)
     x = _features(body, train.images, preprocessing)
     validation = None if held_out is None else (_features(body, held_out.images, preprocessing), held_out.labels)
     inputs = Input(x.shape[1:], dtype="float32")
     head = Model(inputs, _tail(model, inputs), name=f"{model.name}_head")
-    head.compile(optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    history = head.fit(
-        x, train.labels, batch_size=16, epochs=epochs, validation_data=validation, verbose=verbose, seed=seed
-    )
-    model.assign_paths()  # the head belongs to the whole model again
-    return history.history
+    head.compile(optimizers.Adam(recipe.learning_rates[0]), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    found = head.fit(
+        x, train.labels, batch_size=recipe.batch_size, epochs=recipe.epochs[0], validation_data=validation,
+        verbose=2 if recipe.verbose == 2 else 0, seed=recipe.seed,
+    ).history  # fmt: skip
+    model.assign_paths()  # the layers belong to the whole model again
+    if recipe.verbose:
+        ends = ", ".join(f"{name} {values[-1]:.4g}" for name, values in found.items())
+        print(f"head, {recipe.epochs[0]} epochs on features computed once: {ends}")
+    return found
 
 
 def _features(body: Model, images: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
@@ -162,38 +181,39 @@ def _tail(model: Model, features: Any) -> Any:
 
 
 def train_body(
-    model: Model,
-    batches: ImageBatches,
-    validation: ImageBatches | None,
-    epochs: int,
-    rate: float,
-    rate_decay: float,
-    unfreeze: int,
-    restore_best: bool,
-    verbose: Any,
-    callbacks: Iterable[Any] = (),
+    model: Model, train: Labelled, held_out: Labelled | None, recipe: Recipe, callbacks: Iterable[Any] = ()
 ) -> dict[str, list[float]]:
     """Trains the layer groups from `unfreeze` on, with rates that fall towards the input; returns the history."""
     groups = model.layer_groups()
-    model.freeze_to(unfreeze)
+    model.freeze_to(recipe.unfreeze)
     for layer in model.walk_layers():
-        if isinstance(layer, layers.BatchNormalization):
+        if recipe.freeze_batch_norm and isinstance(layer, layers.BatchNormalization):
             layer.trainable = False
-    steps = max(len(batches) * epochs, 1)
-    warmup = round(0.3 * steps)
-    optimizer = optimizers.Adam(
-        schedules.CosineDecay(0.0, max(steps - warmup, 1), warmup_target=rate, warmup_steps=warmup)
-    )
+    batches = ImageBatches(
+        train.images, train.labels, _preprocessing(model), batch_size=recipe.batch_size, shuffle=True,
+        varied=recipe.augment, seed=recipe.seed,
+    )  # fmt: skip
+    validation = _batches(held_out, _preprocessing(model))
+    epochs = recipe.epochs[1]
+    optimizer = optimizers.Adam(_warm_cosine(recipe.learning_rates[1], len(batches) * epochs))
     optimizer.set_multipliers(
-        {layer.path: rate_decay ** (len(groups) - 1 - i) for i, group in enumerate(groups) for layer in group}
+        {layer.path: recipe.rate_decay ** (len(groups) - 1 - i) for i, group in enumerate(groups) for layer in group}
     )
     model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
     chosen = list(callbacks)
-    if validation is not None and restore_best:
+    if validation is not None and recipe.restore_best:
         chosen.append(
             training_callbacks.EarlyStopping("val_accuracy", mode="max", patience=epochs, restore_best_weights=True)
         )
-    return model.fit(batches, epochs=epochs, validation_data=validation, verbose=verbose, callbacks=chosen).history
+    options = {"validation_data": validation, "verbose": recipe.verbose, "callbacks": chosen}
+    history: dict[str, list[float]] = model.fit(batches, epochs=epochs, **options).history
+    return history
+
+
+def _warm_cosine(rate: float, steps: int) -> schedules.CosineDecay:
+    """Rises over the first third, then falls as a cosine to zero."""
+    warmup = round(0.3 * steps)
+    return schedules.CosineDecay(0.0, max(steps - warmup, 1), warmup_target=rate, warmup_steps=warmup)
 
 
 def _preprocessing(model: Model) -> Preprocessing:
@@ -206,7 +226,7 @@ def _batches(part: Labelled | None, preprocessing: Preprocessing) -> ImageBatche
     return None if part is None else ImageBatches(part.images, part.labels, preprocessing, batch_size=32)
 
 
-def _datasets(
+def split_data(
     data: Any, validation: Any, fraction: float, preprocessing: Preprocessing, names: Sequence[str] | None, seed: int
 ) -> tuple[Labelled, Labelled | None]:
     if isinstance(data, (str, PathLike)):

@@ -60,7 +60,7 @@ def build_lite0(num_classes: int = 1000, in_channels: int = 3, input_size: tuple
 
 
 def _normalize(x: Any, name: str, activation: bool) -> Any:
-    x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-3, name=f"{name}_bn")(x)
     return layers.ReLU(max_value=6.0, name=f"{name}_relu")(x) if activation else x
 
 
