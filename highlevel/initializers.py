@@ -35,12 +35,16 @@ class Initializer(Configurable, kind="initializer"):
 class Zeros(Initializer):
     """All 0"""
 
+    aliases = ("zero",)
+
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return ops.zeros(shape, dtype=dtype or "float32")
 
 
 class Ones(Initializer):
     """All 1"""
+
+    aliases = ("one",)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         return ops.ones(shape, dtype=dtype or "float32")

@@ -311,4 +311,4 @@ for _function, *_names in (
     (dice,),
     (tversky,),
 ):
-    register_function("loss", _function, *_names)  # type: ignore[arg-type]
+    register_function("loss", _function, *_names)

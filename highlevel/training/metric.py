@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -107,7 +108,23 @@ class Mean(Metric):
         return ops.divide_no_nan(self.total.read(), self.count.read())
 
 
-class MeanMetricWrapper(Mean):
+class MeanOf(Mean):
+    """The mean of what `function(y_true, y_pred, **options)` gives for each sample."""
+
+    function: ClassVar[Callable[..., Any]]
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
+        super().__init__(name or snake_case(type(self).__name__), dtype)
+
+    def values(self, y_true: Any, y_pred: Any) -> Any:
+        return type(self).function(y_true, y_pred, **self.options)
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        super().update_state(self.values(y_true, y_pred), sample_weight)
+
+
+class MeanMetricWrapper(MeanOf):
     """The mean of a function `fn(y_true, y_pred, **options)` with one value per sample."""
 
     open_arguments = True
@@ -115,25 +132,9 @@ class MeanMetricWrapper(Mean):
     def __init__(
         self, fn: Callable[..., Any] | str, name: str | None = None, dtype: Any = None, **options: Any
     ) -> None:
-        self.fn: Callable[..., Any] = _function(fn) if isinstance(fn, str) else fn
+        self.fn: Callable[..., Any] = (FUNCTIONS["metric"] | FUNCTIONS["loss"])[fn] if isinstance(fn, str) else fn
         super().__init__(name or getattr(self.fn, "__name__", "mean"), dtype)
         self.options = options
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(self.fn(y_true, y_pred, **self.options), sample_weight)
-
-
-def _function(name: str) -> Callable[..., Any]:
-    return (FUNCTIONS["metric"] | FUNCTIONS["loss"])[name]
-
-
-class MeanOf(Mean):
-    """The mean of the function of the class."""
-
-    function: ClassVar[Callable[..., Any]]
-
-    def __init__(self, name: str | None = None, dtype: Any = None) -> None:
-        super().__init__(name or snake_case(type(self).__name__), dtype)
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(type(self).function(y_true, y_pred), sample_weight)
+    def values(self, y_true: Any, y_pred: Any) -> Any:
+        return self.fn(y_true, y_pred, **self.options)

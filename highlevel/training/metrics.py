@@ -151,19 +151,17 @@ class Accuracy(MeanOf):
     function = accuracy
 
 
-class BinaryAccuracy(Mean):
+class BinaryAccuracy(MeanOf):
     """Share of outputs on the targets' (0 or 1) side of `threshold`."""
 
     direction = "up"
+    function = binary_accuracy
 
     def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5) -> None:
         super().__init__(name, dtype)
         if not 0.0 <= threshold <= 1.0:
             raise ArgumentError("BinaryAccuracy: the threshold is out of range", got=threshold, expected="0…1")
-        self.threshold = threshold
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(binary_accuracy(y_true, y_pred, self.threshold), sample_weight)
+        self.options = {"threshold": threshold}
 
 
 class CategoricalAccuracy(MeanOf):
@@ -180,23 +178,22 @@ class SparseCategoricalAccuracy(MeanOf):
     function = sparse_categorical_accuracy
 
 
-class TopKCategoricalAccuracy(Mean):
+class TopKCategoricalAccuracy(MeanOf):
     """Share of samples whose class (one-hot) is among the k largest outputs."""
 
     direction = "up"
+    function = top_k_categorical_accuracy
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None) -> None:
         super().__init__(name, dtype)
-        self.k = k
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(top_k_categorical_accuracy(y_true, y_pred, self.k), sample_weight)
+        self.options = {"k": k}
 
 
-class SparseTopKCategoricalAccuracy(Mean):
+class SparseTopKCategoricalAccuracy(MeanOf):
     """Share of samples whose class (a number) is among the k largest outputs."""
 
     direction = "up"
+    function = sparse_top_k_categorical_accuracy
 
     def __init__(
         self,
@@ -206,11 +203,7 @@ class SparseTopKCategoricalAccuracy(Mean):
         from_sorted_ids: bool = False,
     ) -> None:
         super().__init__(name, dtype)
-        self.k, self.from_sorted_ids = k, from_sorted_ids
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        values = sparse_top_k_categorical_accuracy(y_true, y_pred, self.k, self.from_sorted_ids)
-        super().update_state(values, sample_weight)
+        self.options = {"k": k, "from_sorted_ids": from_sorted_ids}
 
 
 # Losses as metrics --------------------------------------------------------------------------------------------------
@@ -222,18 +215,15 @@ class MeanSquaredError(MeanOf):
     function = losses.mean_squared_error
 
 
-class RootMeanSquaredError(Mean):
+class RootMeanSquaredError(MeanOf):
     """√mean((y − p)²)"""
 
     aliases = ("rmse", "RMSE")
     direction = "down"
 
-    def __init__(self, name: str = "root_mean_squared_error", dtype: Any = None) -> None:
-        super().__init__(name, dtype)
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        y_true, y_pred = align(ops.convert_to_tensor(y_true), as_float(y_pred), "root_mean_squared_error")
-        super().update_state(ops.square(y_pred - ops.cast(y_true, y_pred.dtype)), sample_weight)
+    def values(self, y_true: Any, y_pred: Any) -> Any:
+        y_true, y_pred = align(ops.convert_to_tensor(y_true), as_float(y_pred), self.name)
+        return ops.square(y_pred - ops.cast(y_true, y_pred.dtype))
 
     def result(self) -> Any:
         return ops.sqrt(super().result())
@@ -273,7 +263,7 @@ class LogCoshError(MeanOf):
         super().__init__(name, dtype)
 
 
-class CosineSimilarity(Mean):
+class CosineSimilarity(MeanOf):
     """Mean cosine of the angle between targets and outputs along `axis`; 1 for the same direction, unlike the loss."""
 
     direction = "up"
@@ -282,8 +272,8 @@ class CosineSimilarity(Mean):
         super().__init__(name, dtype)
         self.axis = axis
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(-losses.cosine_similarity(y_true, y_pred, self.axis), sample_weight)
+    def values(self, y_true: Any, y_pred: Any) -> Any:
+        return -losses.cosine_similarity(y_true, y_pred, self.axis)
 
 
 class KLDivergence(MeanOf):
@@ -325,11 +315,12 @@ class CategoricalHinge(MeanOf):
     function = losses.categorical_hinge
 
 
-class BinaryCrossentropy(Mean):
+class BinaryCrossentropy(MeanOf):
     """Mean binary cross-entropy."""
 
     aliases = ("bce", "BCE")
     direction = "down"
+    function = losses.binary_crossentropy
 
     def __init__(
         self,
@@ -341,14 +332,12 @@ class BinaryCrossentropy(Mean):
         super().__init__(name, dtype)
         self.options = {"from_logits": from_logits, "label_smoothing": label_smoothing}
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(losses.binary_crossentropy(y_true, y_pred, **self.options), sample_weight)
 
-
-class CategoricalCrossentropy(Mean):
+class CategoricalCrossentropy(MeanOf):
     """Mean cross-entropy with one-hot targets."""
 
     direction = "down"
+    function = losses.categorical_crossentropy
 
     def __init__(
         self,
@@ -360,9 +349,6 @@ class CategoricalCrossentropy(Mean):
     ) -> None:
         super().__init__(name, dtype)
         self.options = {"from_logits": from_logits, "label_smoothing": label_smoothing, "axis": axis}
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(losses.categorical_crossentropy(y_true, y_pred, **self.options), sample_weight)
 
 
 class SparseCategoricalCrossentropy(Mean):
@@ -381,7 +367,7 @@ class SparseCategoricalCrossentropy(Mean):
         super().__init__(name, dtype)
         self.from_logits, self.ignore_class, self.axis = from_logits, ignore_class, axis
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         y_pred = as_float(y_pred)
         values = losses.sparse_categorical_crossentropy(y_true, y_pred, self.from_logits, self.ignore_class, self.axis)
         if self.ignore_class is not None:

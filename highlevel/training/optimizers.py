@@ -286,7 +286,8 @@ class Optimizer(Configurable, kind="optimizer"):
         for gradient, variable in pairs:
             factor = self.multiplier(variable)
             if self.decays(variable):
-                variable.assign_sub(variable * (self.weight_decay * factor) * ops.cast(base, variable.dtype))
+                decay = float(self.weight_decay or 0.0) * factor
+                variable.assign_sub(variable * decay * ops.cast(base, variable.dtype))
             state = self._state[id(variable)]
             slots = {slot: state[slot] for group in self.slots() for slot in group}
             own_rate = rate if factor == 1.0 else rate * factor

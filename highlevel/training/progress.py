@@ -19,7 +19,7 @@ def is_interactive(file: Any) -> bool:
 def duration(seconds: float) -> str:
     """A length of time for people.
 
-    >>> duration(0.0123), duration(7.26), duration(95), duration(7300)
+    >>> duration(0.0123), duration(7.26), duration(95), duration(7320)
     ('12 ms', '7.3 s', '1 min 35 s', '2 h 2 min')
     """
     if seconds < 1.0:
@@ -169,7 +169,8 @@ class ProgressBar(Callback):
         epochs = self.params.get("epochs")
         if not epochs or self._first_epoch is None or epoch + 1 >= epochs:
             return None
-        return (time.perf_counter() - self._started) / (epoch + 1 - self._first_epoch) * (epochs - epoch - 1)
+        elapsed = time.perf_counter() - self._started
+        return elapsed / (epoch + 1 - self._first_epoch) * float(epochs - epoch - 1)
 
     def _write(self, line: str) -> None:
         if self.verbose:
