@@ -87,6 +87,7 @@ from .shape import (
     ZeroPadding2D,
     ZeroPadding3D,
 )
+from .wrappers import Bidirectional, TimeDistributed, Wrapper
 
 __all__ = [
     "ELU",
@@ -104,6 +105,7 @@ __all__ = [
     "AveragePooling2D",
     "AveragePooling3D",
     "BatchNormalization",
+    "Bidirectional",
     "Concatenate",
     "Conv1D",
     "Conv1DTranspose",
@@ -163,10 +165,12 @@ __all__ = [
     "SpatialDropout3D",
     "StackedRNNCells",
     "Subtract",
+    "TimeDistributed",
     "UnitNormalization",
     "UpSampling1D",
     "UpSampling2D",
     "UpSampling3D",
+    "Wrapper",
     "ZeroPadding1D",
     "ZeroPadding2D",
     "ZeroPadding3D",

@@ -95,7 +95,7 @@ class _Attention(Layer):
             name=name,
             **options,
         )
-        layer.build_with({"inputs": tuple(shape)})
+        layer.build(tuple(shape))
         return layer
 
     def _check_shapes(self, query: Any, value: Any, key: Any) -> None:
@@ -216,10 +216,10 @@ class MultiHeadAttention(_Attention):
 
     Input shape: `query` (batch, target, features); `value` and `key` (batch, source, features), `key` being `value` if
     not given; there may be more than one axis between the first and the last. `query_mask` (batch, target),
-    `value_mask` and `key_mask` (batch, source) are true where a position counts, `attention_mask` (batch, target, source) – or
-    (batch, heads, target, source) – where the one may look at the other; `use_causal_mask` keeps every position from
-    looking ahead. All masks must agree. Masks that inputs carry (from `Embedding(mask_zero=True)`, say) are taken by
-    themselves.
+    `value_mask` and `key_mask` (batch, source) are true where a position counts, `attention_mask`
+    (batch, target, source) or (batch, heads, target, source) where the one may look at the other; `use_causal_mask`
+    keeps every position from looking ahead. All masks must agree. Masks that inputs carry (from
+    `Embedding(mask_zero=True)`, say) are taken by themselves.
 
     Output shape: (batch, target, features of the query), or `output_shape` for the last axis; with
     `return_attention_scores` also the weights (batch, heads, target, source).

@@ -92,7 +92,7 @@ class RNN(Layer):
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         batch, time, *rest = sequences_shape
         if isinstance(self.cell, Layer) and not self.cell.built:
-            self.cell.build_with({"inputs": (batch, *rest)})
+            self.cell.build((batch, *rest))
         if self.unroll and time is None:
             raise ShapeError(
                 f"{self.name}: a loop of unknown length cannot be unrolled",

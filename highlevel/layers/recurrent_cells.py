@@ -377,7 +377,7 @@ class StackedRNNCells(Layer):
         shape = tuple(input_shape)
         for cell in self.cells:
             if isinstance(cell, Layer) and not cell.built:
-                cell.build_with({"inputs": shape})
+                cell.build(shape)
             shape = (*shape[:-1], output_size(cell))
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
@@ -397,7 +397,7 @@ def output_size(cell: Any) -> int:
     return int(size)
 
 
-def initial_state(cell: Any, batch_size: int) -> list[Any]:
+def initial_state(cell: Any, batch_size: int | None) -> list[Any]:
     """The states that a cell starts with, as a list; zeros if it does not say."""
     if hasattr(cell, "get_initial_state"):
         state = cell.get_initial_state(batch_size=batch_size)
