@@ -22,6 +22,7 @@ from ..spec import Spec
 FAMILY = "random"
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of even and odd groups of four rounds
 PARITY = 0x1BD11BDA
+BLOCK = 1 << 15  # elements that stay in the cache through all rounds
 
 
 def threefry(xp: Any, key: Any, high: Any, low: Any) -> tuple[Any, Any]:
@@ -47,10 +48,13 @@ def _infer(key: Spec, *, shape: tuple[int, ...]) -> Spec:
 
 
 def _random_bits(xp: Any, key: Any, *, shape: tuple[int, ...]) -> Any:
-    counter = xp.arange(math.prod(shape), dtype=xp.uint64)
-    high = (counter >> xp.uint64(32)).astype(xp.uint32)
-    x0, x1 = threefry(xp, key.reshape(2, 1), high, counter.astype(xp.uint32))
-    return (x0 ^ x1).reshape(shape)
+    bits = xp.empty(math.prod(shape), dtype=xp.uint32)
+    for start in range(0, bits.size, BLOCK):
+        counter = xp.arange(start, min(start + BLOCK, bits.size), dtype=xp.uint64)
+        high = (counter >> xp.uint64(32)).astype(xp.uint32)
+        x0, x1 = threefry(xp, key.reshape(2, 1), high, counter.astype(xp.uint32))
+        xp.bitwise_xor(x0, x1, out=bits[start : start + BLOCK])
+    return bits.reshape(shape)
 
 
 _KEY = Draw((2,), lambda rng, shape: rng.integers(0, 2**32, shape, dtype=np.uint64), uint32)

@@ -112,17 +112,21 @@ def _hits(
 ) -> Iterator[tuple[tuple[slice, ...], Any]]:
     """For each position in a window: where its elements are, and which of them are their window's maximum."""
     y = _max(xp, x, window=window, strides=strides, padding=padding, dilation=dilation)
-    sizes = y.shape[1:-1]
-    padded = pad_spatial(xp, x, padding, _lowest(xp, x))
+    sizes, lowest = y.shape[1:-1], _lowest(xp, x)
+    padded = pad_spatial(xp, x, padding, lowest)
     real = pad_spatial(xp, xp.ones((1, *x.shape[1:-1], 1), dtype=bool), padding, False)
-    open_windows = xp.ones(y.shape, dtype=bool)
+    has_nan, could_be_padding = bool((y != y).any()), bool((y == lowest).any())
+    undecided = xp.ones(y.shape, dtype=bool)
     for tap in taps(window):
         region = tap_region(tap, sizes, strides, dilation)
         part = padded[region]
-        hit = (part == y) | (part != part)  # NaN is what makes a window's maximum NaN
-        hit &= real[region]
-        hit &= open_windows
-        open_windows &= ~hit
+        hit = part == y
+        if has_nan:
+            hit |= part != part
+        if could_be_padding:
+            hit &= real[region]
+        hit &= undecided
+        undecided ^= hit
         yield region, hit
 
 
@@ -131,8 +135,10 @@ def _max_grad(xp: Any, x: Any, g: Any, **geometry: Any) -> Any:
     (wide,) = widen(xp, g)
     zero = wide.dtype.type(0)
     out = pad_spatial(xp, xp.zeros(x.shape, dtype=wide.dtype), padding)
-    for region, hit in _hits(xp, x, **geometry):
-        out[region] += xp.where(hit, wide, zero)
+    for image in range(x.shape[0]):  # one at a time stays in the cache
+        only = slice(image, image + 1)
+        for region, hit in _hits(xp, x[only], **geometry):
+            out[only][region] += xp.where(hit, wide[only], zero)
     out = out[inner_region(x.shape, padding)]
     return out.astype(g.dtype) if is_half(g) else out
 
