@@ -16,7 +16,7 @@ import numpy as np
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import Tensor, Variable, control, operators, primitives
-from highlevel.ir.dtypes import DType, as_dtype, bool_, float32, float64, int32, promote, uint32, uint64
+from highlevel.ir.dtypes import DType, as_dtype, bool_, float32, float64, int32, promote, to_float, uint32, uint64
 from highlevel.ir.operand import Operand
 from highlevel.ir.operators import cast, operand
 from highlevel.ops.arguments import DEFAULT_FLOAT, dtype_or, normalize_axis, sizes_of
@@ -26,7 +26,7 @@ from highlevel.ops.registry import op_in
 op = op_in("random")
 
 
-# Seeds ---------------------------------------------------------------------------------------------------------------
+# Seeds -----------------------------------------------------------------------------------------------------------
 class SeedGenerator:
     """A source of keys: a seed, and a counter that moves on with every draw.
 
@@ -44,7 +44,9 @@ class SeedGenerator:
         if seed is None:
             seed = draw_seed()
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-            raise ArgumentError("SeedGenerator: the seed is not a number to count with", got=seed, expected="an integer ≥ 0")
+            raise ArgumentError(
+                "SeedGenerator: the seed is not a number to count with", got=seed, expected="an integer ≥ 0"
+            )
         self.seed = int(seed)
         self.name = name or "seed_generator"
         self.state = Variable(_key(self.seed), trainable=False, name="seed_generator_state", tags=("seed",))
@@ -120,7 +122,9 @@ def key_from(seed: Any) -> Any:
         key = seed.read()
         return cast(key, uint32)
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError("the seed is neither a number nor a SeedGenerator", got=repr(seed), expected="an integer ≥ 0")
+        raise ArgumentError(
+            "the seed is neither a number nor a SeedGenerator", got=repr(seed), expected="an integer ≥ 0"
+        )
     return _key(int(seed))
 
 
@@ -130,7 +134,7 @@ def split_key(key: Any, count: int) -> list[Any]:
     return [words[i] for i in range(count)]
 
 
-# Uniform -------------------------------------------------------------------------------------------------------------
+# Uniform ---------------------------------------------------------------------------------------------------------
 def _fraction(key: Any, shape: tuple[int, ...], dtype: DType) -> Any:
     """Multiples of 2^−digits in [0, 1), as many digits as the type holds exactly."""
     if dtype is float64:
@@ -154,7 +158,9 @@ def _symmetric(key: Any, shape: tuple[int, ...], dtype: DType) -> Any:
 def _float_type(dtype: Any, name: str) -> DType:
     kind = dtype_or(dtype, DEFAULT_FLOAT)
     if not kind.is_float:
-        raise ArgumentError(f"{name}: not a floating-point type", got=kind, expected="float32, float64, float16 or bfloat16")
+        raise ArgumentError(
+            f"{name}: not a floating-point type", got=kind, expected="float32, float64, float16 or bfloat16"
+        )
     return kind
 
 
@@ -207,7 +213,7 @@ def bernoulli(shape: Any, probability: Any = 0.5, dtype: Any = "bool", seed: Any
     return cast(operators.less(u, operand(probability, float32)), dtype)
 
 
-# Normal --------------------------------------------------------------------------------------------------------------
+# Normal ----------------------------------------------------------------------------------------------------------
 def _wide(kind: DType) -> DType:
     return promote(kind, float32)
 
@@ -242,17 +248,17 @@ def truncated_normal(shape: Any, mean: Any = 0.0, stddev: Any = 1.0, dtype: Any 
     return cast(_scaled(z, mean, stddev), kind)
 
 
-# Choices -------------------------------------------------------------------------------------------------------------
+# Choices ---------------------------------------------------------------------------------------------------------
 @op
 def dropout(inputs: Any, rate: float, noise_shape: Any = None, seed: Any = None) -> Any:
     """Each value set to 0 with probability `rate`, the others scaled by 1 / (1 − rate).
 
-    noise_shape: shape of the choices, which broadcast: a size of 1 (or None for the input's) makes a whole axis share one
+    noise_shape: shape of the choices, which broadcast: with size 1 a whole axis shares one; None is the input's size
     """
     x = operand(inputs)
     if not 0 <= rate <= 1:
         raise ArgumentError("dropout: the rate is not a probability", got=rate, expected="0 ≤ rate ≤ 1")
-    x = cast(x, operators.to_float(x.dtype))
+    x = cast(x, to_float(x.dtype))
     if rate == 0:
         return x
     if rate == 1:
@@ -278,7 +284,7 @@ def categorical(logits: Any, num_samples: int, dtype: Any = "int32", seed: Any =
     scores = operand(logits)
     if scores.ndim != 2:
         raise ShapeError("categorical: wrong rank", got=scores.spec, expected="(batch, classes)")
-    scores = cast(scores, promote(operators.to_float(scores.dtype), float32))
+    scores = cast(scores, promote(to_float(scores.dtype), float32))
     batch, classes = scores.shape
     shape = (batch, int(num_samples), classes)
     u = (_symmetric(key_from(seed), shape, scores.dtype) + 1.0) * 0.5
@@ -301,7 +307,7 @@ def permutation(size: int, seed: Any = None) -> Any:
     return cast(primitives.argsort(words, axis=0, descending=False), int32)
 
 
-# By rejection --------------------------------------------------------------------------------------------------------
+# By rejection ----------------------------------------------------------------------------------------------------
 def _until_accepted(key: Any, shape: tuple[int, ...], dtype: DType, propose: Callable[[Any], tuple[Any, Any]]) -> Any:
     """Draws `(value, accepted)` again and again until each place has accepted one."""
 
@@ -371,7 +377,8 @@ FEW = 16  # trials that are made one by one
 def binomial(shape: Any, counts: Any, probabilities: Any, dtype: Any = None, seed: Any = None) -> Any:
     """How many of `counts` trials succeed, each with its probability.
 
-    The median of n uniform numbers is Beta distributed; whether it is below p settles half of the trials (D. A. Relles, 1972).
+    The median of n uniform numbers is Beta distributed; whether it is below p settles half of the trials (D. A. Relles,
+    1972).
     """
     kind = _float_type(dtype, "binomial")
     wide, sizes = _wide(kind), sizes_of(shape)

@@ -1,7 +1,7 @@
 """Functions of tensors, with the names, argument orders and meanings of `keras.ops`.
 
-They are made of the primitives in `highlevel.ir`: here types are promoted, shapes broadcast and arguments checked. Every
-elementwise primitive without a function of its own is one as well (`ops.lgamma`), and all of them are listed in `OPS`.
+They are made of the primitives in `highlevel.ir`: here types are promoted, shapes broadcast and arguments checked.
+Every elementwise primitive without a function of its own is one as well (`ops.lgamma`), and all are listed in `OPS`.
 """
 
 from . import image, linalg, nn
@@ -40,7 +40,10 @@ from .attention import (
 )
 from .contraction import (
     cdist,
+    corrcoef,
+    correlate,
     cross,
+    diff,
     dot,
     einsum,
     inner,
@@ -49,6 +52,7 @@ from .contraction import (
     outer,
     tensordot,
     trace,
+    trapezoid,
     vdot,
 )
 from .control import (
@@ -441,6 +445,8 @@ __all__ = [
     "convert_to_numpy",
     "convert_to_tensor",
     "copy",
+    "corrcoef",
+    "correlate",
     "cos",
     "cosh",
     "count_nonzero",
@@ -457,6 +463,7 @@ __all__ = [
     "diag",
     "diagflat",
     "diagonal",
+    "diff",
     "digitize",
     "divide",
     "divide_no_nan",
@@ -694,6 +701,7 @@ __all__ = [
     "top_k",
     "trace",
     "transpose",
+    "trapezoid",
     "tri",
     "tril",
     "triu",

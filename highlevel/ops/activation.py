@@ -1,7 +1,7 @@
 """Activation functions.
 
-Where a formula has a kink, the slope there is the one that Keras and PyTorch take (0 for relu at 0). Smooth ones are written so that
-nothing overflows and all derivatives are right everywhere.
+Where a formula has a kink, the slope there is the one that Keras and PyTorch take (0 for relu at 0). Smooth ones are
+written so that nothing overflows and all derivatives are right everywhere.
 """
 
 from __future__ import annotations
@@ -248,7 +248,9 @@ def _softmax_rule(g: Any, y: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
 def log_softmax(x: Any, axis: Any = -1) -> Any:
     """x − log Σ eˣ along an axis (or several)."""
     x = floating(x)
-    return control.call("log_softmax", _log_softmax, x, rule=_log_softmax_rule, axes=axes_of(axis, x.ndim, "log_softmax"))
+    return control.call(
+        "log_softmax", _log_softmax, x, rule=_log_softmax_rule, axes=axes_of(axis, x.ndim, "log_softmax")
+    )
 
 
 def _log_softmax(x: Any, *, axes: tuple[int, ...]) -> Any:
@@ -266,7 +268,7 @@ def sparsemax(x: Any, axis: int = -1) -> Any:
     x = floating(x)
     axis = normalize_axis(axis, x.ndim, "sparsemax")
     ordered = primitives.sort(x, axis=axis, descending=True)
-    running = primitives.cumsum(ordered, axis=axis, reverse=False)
+    running = primitives.cumsum(ordered, axis=axis, reverse=False, exclusive=False)
     rank = primitives.iota(shape=x.shape, axis=axis, dtype=x.dtype) + 1.0
     support = cast(primitives.less((running - 1.0) / rank, ordered), x.dtype)
     size = primitives.reduce_sum(support, axes=(axis,))

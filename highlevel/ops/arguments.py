@@ -7,7 +7,8 @@ from typing import Any
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir.dtypes import DType, as_dtype, float32, to_float
-from highlevel.ir.operators import cast, normalize_axis, operand
+from highlevel.ir.operators import cast, operand
+from highlevel.ir.operators import normalize_axis as normalize_axis
 
 DEFAULT_FLOAT = float32
 
@@ -54,9 +55,7 @@ def per_axis(value: Any, count: int, name: str, what: str) -> tuple[int, ...]:
 
 def check_rank(name: str, x: Any, ranks: Sequence[int], what: str) -> None:
     if x.ndim not in ranks:
-        raise ShapeError(
-            f"{name}: wrong rank", got=x.spec, expected=f"rank {' or '.join(map(str, ranks))}: {what}"
-        )
+        raise ShapeError(f"{name}: wrong rank", got=x.spec, expected=f"rank {' or '.join(map(str, ranks))}: {what}")
 
 
 def is_channels_first(name: str, data_format: str | None) -> bool:

@@ -7,14 +7,16 @@ from typing import Any
 
 from highlevel.errors import ShapeError
 from highlevel.ir import control, operators, primitives
-from highlevel.ir.dtypes import bool_, float32, int32, promote
+from highlevel.ir.dtypes import bool_, float32, int32, promote, to_float
 from highlevel.ir.operators import cast, operand
 
 from .activation import softmax
 from .arguments import check_rank
 from .registry import op
 
-MASKED = {"float16": -0.7 * 65500.0}  # the logit of a place that is not to be seen; finite, so that a row of them is uniform
+MASKED = {
+    "float16": -0.7 * 65500.0
+}  # the logit of a place that is not to be seen; finite, so that a row of them is uniform
 MASKED_OTHERWISE = -0.7 * 3.38953e38
 
 
@@ -41,7 +43,7 @@ def dot_product_attention(
     items = [operand(v) for v in (query, key, value)]
     for x, what in zip(items, ("query", "key", "value"), strict=True):
         check_rank("dot_product_attention", x, (4,), f"{what} (batch, length, heads, size)")
-    dtype = operators.to_float(operators.common_dtype(items, items))
+    dtype = to_float(operators.common_dtype(items, items))
     q, k, v = (cast(x, dtype) for x in items)
     if k.shape[:3] != v.shape[:3] or q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3] or q.shape[2] % k.shape[2]:
         raise ShapeError(
@@ -63,17 +65,26 @@ def dot_product_attention(
 
 def _at_rank_four(x: Any, target: tuple[int, ...], what: str) -> Any:
     if x.ndim > 4 or operators.broadcast_shapes(x.shape, target, operator="dot_product_attention") != target:
-        raise ShapeError(f"dot_product_attention: the {what} does not fit", got=x.spec, expected=f"broadcasts to {target}")
+        raise ShapeError(
+            f"dot_product_attention: the {what} does not fit", got=x.spec, expected=f"broadcasts to {target}"
+        )
     return operators.reshape(x, (1,) * (4 - x.ndim) + x.shape)
 
 
 def _attention(
-    q: Any, k: Any, v: Any, *extras: Any, has_bias: bool, has_mask: bool, scale: float, is_causal: bool, soft_cap: float | None
+    q: Any,
+    k: Any,
+    v: Any,
+    *extras: Any,
+    has_bias: bool,
+    has_mask: bool,
+    scale: float,
+    is_causal: bool,
+    soft_cap: float | None,
 ) -> Any:
     original = q.dtype
     q, k, v = (operators.transpose(x, (0, 2, 1, 3)) for x in (q, k, v))
-    batch, heads, length, size = q.shape
-    groups, keys = k.shape[1], k.shape[2]
+    heads, groups = q.shape[1], k.shape[1]
     if groups != heads:
         k, v = (_repeat_heads(x, heads // groups) for x in (k, v))
     logits = primitives.matmul(q, operators.transpose(k, (0, 1, 3, 2)))
@@ -97,5 +108,7 @@ def _attention(
 
 def _repeat_heads(x: Any, times: int) -> Any:
     batch, groups, length, size = x.shape
-    wide = operators.broadcast_to(operators.reshape(x, batch, groups, 1, length, size), (batch, groups, times, length, size))
+    wide = operators.broadcast_to(
+        operators.reshape(x, batch, groups, 1, length, size), (batch, groups, times, length, size)
+    )
     return operators.reshape(wide, batch, groups * times, length, size)

@@ -8,12 +8,13 @@ from typing import Any
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import operators, primitives
-from highlevel.ir.dtypes import int8, int32
+from highlevel.ir.dtypes import int8, int32, to_float
 from highlevel.ir.operators import cast, match, operand
 
-from .arguments import normalize_axis
+from .arguments import floating, normalize_axis
 from .creation import diagonal
-from .movement import moveaxis
+from .movement import cut, moveaxis, stack
+from .reduction import mean
 from .reduction import sum as sum_over
 from .registry import op
 
@@ -120,8 +121,6 @@ def cross(x1: Any, x2: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, a
     bz = b[..., 2] if b.shape[-1] == 3 else None
     x = _difference(ay, bz, az, by)
     y = _difference(az, bx, ax, bz)
-    from .movement import stack
-
     return moveaxis(stack(match(x, y, z), -1), -1, axisc)
 
 
@@ -143,9 +142,9 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
 def einsum(subscripts: str, *operands: Any, **kwargs: Any) -> Any:
     """Einstein's summation: letters name axes, repeated ones are multiplied together, missing ones summed over.
 
-    "ij,jk->ik" is the matrix product, "ii->i" the diagonal, "b...i->b..." keeps whatever stands for the dots. Without an arrow
-    the result has the letters that occur once, in alphabetical order. Operands are contracted pairwise, each time
-    the pair with the smallest result.
+    "ij,jk->ik" is the matrix product, "ii->i" the diagonal, "b...i->b..." keeps whatever stands for the dots. Without
+    an arrow the result has the letters that occur once, in alphabetical order. Operands are contracted pairwise, each
+    time the pair with the smallest result.
 
     >>> einsum("ij,ij->i", [[1, 2], [3, 4]], [[1, 1], [2, 2]]).numpy()
     array([ 3, 14], dtype=int32)
@@ -184,7 +183,9 @@ def _parse(subscripts: str, items: Sequence[Any]) -> tuple[list[str], str]:
     dots = [x.ndim - len(term.replace("...", "")) for term, x in zip(terms, items, strict=True)]
     for term, x, count in zip(terms, items, dots, strict=True):
         if count < 0 or (count > 0 and "..." not in term):
-            raise ShapeError("einsum: the rank does not fit", got=f"{x.spec} for {term!r}", expected="one letter per axis")
+            raise ShapeError(
+                "einsum: the rank does not fit", got=f"{x.spec} for {term!r}", expected="one letter per axis"
+            )
     most = max((count for term, count in zip(terms, dots, strict=True) if "..." in term), default=0)
     spare = spare[:most]
     terms = [term.replace("...", "".join(spare[most - n :]) if n else "") for term, n in zip(terms, dots, strict=True)]
@@ -195,7 +196,9 @@ def _parse(subscripts: str, items: Sequence[Any]) -> tuple[list[str], str]:
         output = "".join(spare) + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in spare))
     bad = [c for c in output if c not in letters or output.count(c) > 1]
     if bad:
-        raise ArgumentError(f"einsum: axis {bad[0]!r} of the result", got=repr(subscripts), expected="each once, from the left")
+        raise ArgumentError(
+            f"einsum: axis {bad[0]!r} of the result", got=repr(subscripts), expected="each once, from the left"
+        )
     return terms, output
 
 
@@ -254,7 +257,9 @@ def _contract(first: tuple[str, Any], second: tuple[str, Any], needed: set[str])
         b = operators.reshape(b, [size[c] for c in batch] + [1] * len(rows) + [size[c] for c in columns])
         return term, operators.multiply(a, b)
     if batch:
-        product = primitives.matmul(arrange(a, left, (batch, rows, inside)), arrange(b, right, (batch, inside, columns)))
+        product = primitives.matmul(
+            arrange(a, left, (batch, rows, inside)), arrange(b, right, (batch, inside, columns))
+        )
     else:
         product = primitives.matmul(arrange(a, left, (rows, inside)), arrange(b, right, (inside, columns)))
     return term, operators.reshape(product, [size[c] for c in term])
@@ -271,11 +276,11 @@ def _sum_private(term: str, x: Any, other: str, needed: set[str]) -> tuple[str, 
 @op
 def cdist(x: Any, y: Any) -> Any:
     """The distance of each row of x from each row of y: (…, n, d) and (…, m, d) give (…, n, m)."""
-    from .arguments import floating
-
     a, b = floating(x), floating(y)
     if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-1]:
-        raise ShapeError("cdist: not two sets of points", got=f"{a.spec} and {b.spec}", expected="(…, n, d) and (…, m, d)")
+        raise ShapeError(
+            "cdist: not two sets of points", got=f"{a.spec} and {b.spec}", expected="(…, n, d) and (…, m, d)"
+        )
     gap = operators.reshape(a, *a.shape[:-1], 1, a.shape[-1]) - operators.reshape(b, *b.shape[:-2], 1, *b.shape[-2:])
     squared = primitives.reduce_sum(gap * gap, axes=(gap.ndim - 1,))
     apart = operators.less(0.0, squared)  # √ has no slope at zero; a point's distance from itself has slope 0
@@ -283,3 +288,76 @@ def cdist(x: Any, y: Any) -> Any:
     return primitives.select(apart, primitives.sqrt(safe), operators.zeros_like(squared))
 
 
+# Sequences -------------------------------------------------------------------------------------------------------
+@op
+def correlate(x1: Any, x2: Any, mode: str = "valid") -> Any:
+    """The products of x1 with x2 at every distance, added up: Σₙ x1[n + k]·x2[n].
+
+    mode: "valid" (no further than the shorter one lies inside), "same" (as long as the longer one), "full"
+    """
+    a, b = (floating(v) for v in _one_type(x1, x2))
+    if a.ndim != 1 or b.ndim != 1 or min(a.size, b.size) == 0:
+        raise ShapeError("correlate: not two vectors", got=f"{a.spec} and {b.spec}", expected="rank 1, not empty")
+    if mode not in ("valid", "same", "full"):
+        raise ArgumentError("correlate: unknown mode", got=repr(mode), expected="'valid', 'same' or 'full'")
+    m, n = a.shape[0], b.shape[0]
+    swapped = m < n and mode != "full"  # the shorter one moves along the longer one
+    long, short = (b, a) if swapped else (a, b)
+    edge = short.shape[0] - 1
+    padded = primitives.pad(long, low=(edge,), high=(edge,), interior=(0,), value=0.0)
+    count = m + n - 1
+    place = primitives.iota(shape=(count, short.shape[0]), axis=0, dtype=int32)
+    place = place + primitives.iota(shape=place.shape, axis=1, dtype=int32)
+    products = primitives.gather(padded, operators.reshape(place, *place.shape, 1)) * operators.broadcast_to(
+        short, place.shape
+    )
+    full = primitives.reduce_sum(products, axes=(1,))
+    if mode == "valid":
+        full = full[edge : edge + abs(m - n) + 1]
+    elif mode == "same":
+        start = edge - short.shape[0] // 2
+        full = full[start : start + max(m, n)]
+    return primitives.flip(full, axes=(0,)) if swapped else full
+
+
+@op
+def corrcoef(x: Any) -> Any:
+    """The correlation of each pair of rows, which are variables."""
+    x = operand(x)
+    x = cast(x, to_float(x.dtype))
+    if x.ndim not in (1, 2):
+        raise ShapeError("corrcoef: wrong rank", got=x.spec, expected="(variables, observations)")
+    rows = operators.reshape(x, 1, -1) if x.ndim == 1 else x
+    centred = rows - mean(rows, 1, True)
+    products = primitives.matmul(centred, operators.transpose(centred))
+    spread = primitives.rsqrt(diagonal(products))
+    ratio = products * operators.reshape(spread, -1, 1) * spread
+    return operators.reshape(ratio, ()) if x.ndim == 1 else ratio
+
+
+@op
+def diff(a: Any, n: int = 1, axis: int = -1) -> Any:
+    """The differences of neighbours along an axis, taken n times."""
+    x = operand(a)
+    axis = normalize_axis(axis, x.ndim, "diff")
+    for _ in range(n):
+        later, earlier = cut(x, axis, 1, x.shape[axis]), cut(x, axis, 0, max(x.shape[axis] - 1, 0))
+        x = operators.not_equal(later, earlier) if x.dtype.is_bool else operators.subtract(later, earlier)
+    return x
+
+
+@op
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    """The integral along an axis by the trapezoid rule, at places x or at the distance dx."""
+    y = floating(y)
+    axis = normalize_axis(axis, y.ndim, "trapezoid")
+    size = y.shape[axis]
+    middle = (cut(y, axis, 1, size) + cut(y, axis, 0, size - 1)) * 0.5
+    if x is None:
+        return sum_over(operators.multiply(middle, dx), axis)
+    places = floating(x)
+    if places.ndim == 1:
+        widths = operators.reshape(diff(places), tuple(-1 if a == axis else 1 for a in range(y.ndim)))
+    else:
+        widths = diff(places, 1, axis)
+    return sum_over(operators.multiply(middle, widths), axis)

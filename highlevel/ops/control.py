@@ -1,4 +1,4 @@
-"""Functions of functions: conditions, loops, mapping. On numbers they are plain Python, on symbols they become sub-graphs."""
+"""Functions of functions: conditions, loops, mapping. On numbers plain Python; on symbols they become sub-graphs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,12 @@ def _choose(index: Any, branches: Sequence[Callable[..., Any]], offset: int, ope
 
 @op
 def scan(
-    f: Callable[[Any, Any], Any], init: Any, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: Any = 1
+    f: Callable[[Any, Any], Any],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: Any = 1,
 ) -> tuple[Any, Any]:
     """A loop with state: `carry, y = f(carry, x)` for each x along the leading axis of `xs`.
 
@@ -116,7 +121,9 @@ def associative_scan(f: Callable[[Any, Any], Any], elems: Any, reverse: bool = F
     axis = normalize_axis(axis, arrays[0].ndim, "associative_scan")
     sizes = {array.shape[axis] for array in arrays}
     if len(sizes) != 1:
-        raise ShapeError("associative_scan: lengths differ", got=[a.spec for a in arrays], expected=f"one size of axis {axis}")
+        raise ShapeError(
+            "associative_scan: lengths differ", got=[a.spec for a in arrays], expected=f"one size of axis {axis}"
+        )
     (length,) = sizes
     if reverse:
         arrays = [primitives.flip(array, axes=(axis,)) for array in arrays]
@@ -139,11 +146,9 @@ def associative_scan(f: Callable[[Any, Any], Any], elems: Any, reverse: bool = F
 
 
 # vectorize -------------------------------------------------------------------------------------------------------
-def vectorize(
-    pyfunc: Callable[..., Any], *, excluded: Any = None, signature: str | None = None
-) -> Callable[..., Any]:
-    """A function of single elements – or, with a signature like "(n),(n)->()", of small arrays – applied along all other
-    axes of its operands, which broadcast.
+def vectorize(pyfunc: Callable[..., Any], *, excluded: Any = None, signature: str | None = None) -> Callable[..., Any]:
+    """A function of single elements – or, with a signature like "(n),(n)->()", of small arrays – applied along all
+    other axes of its operands, which broadcast.
 
     excluded: positions (or names) of arguments that are handed over whole
     """
@@ -156,7 +161,9 @@ def vectorize(
         arrays = [operand(args[i]) for i in places]
         ranks = inputs if inputs is not None else [0] * len(arrays)
         if len(ranks) != len(arrays):
-            raise ArgumentError("vectorize: the signature has another number of arguments", got=len(arrays), expected=len(ranks))
+            raise ArgumentError(
+                "vectorize: the signature has another number of arguments", got=len(arrays), expected=len(ranks)
+            )
         outer = operators.broadcast_shapes(
             *(a.shape[: a.ndim - r] for a, r in zip(arrays, ranks, strict=True)), operator="vectorize"
         )
@@ -181,5 +188,3 @@ def vectorize(
 
 def _core_ranks(side: str) -> list[int]:
     return [len([name for name in group.split(",") if name.strip()]) for group in re.findall(r"\(([^()]*)\)", side)]
-
-

@@ -14,6 +14,7 @@ import numpy as np
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import operators, primitives
+from highlevel.ir.dtypes import to_float
 from highlevel.ir.operators import cast, operand
 
 from .arguments import check_rank, floating, is_channels_first, moved, per_axis
@@ -57,13 +58,18 @@ def _check_kernel(name: str, x: Any, kernel: Any) -> None:
 
 def _one_type(x: Any, *others: Any) -> list[Any]:
     items = [operand(x), *map(operand, others)]
-    dtype = operators.to_float(operators.common_dtype(items, items))
+    dtype = to_float(operators.common_dtype(items, items))
     return [cast(item, dtype) for item in items]
 
 
 @op
 def conv(
-    inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
 ) -> Any:
     """Convolution (without flipping the kernel), in as many groups as the kernel's channels go into the input's."""
     x, kernel = _one_type(inputs, kernel)
@@ -90,7 +96,12 @@ def _conv(name: str, x: Any, kernel: Any, strides: Any, padding: str, dilation_r
 
 @op
 def depthwise_conv(
-    inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", data_format: str | None = None, dilation_rate: Any = 1
+    inputs: Any,
+    kernel: Any,
+    strides: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate: Any = 1,
 ) -> Any:
     """Convolution of each channel by itself, with kernels (*K, C, multiplier); C·multiplier channels result."""
     x, kernel = _one_type(inputs, kernel)
@@ -99,7 +110,9 @@ def depthwise_conv(
     x = to_channels_last(x, first)
     channels, multiplier = kernel.shape[-2:]
     if x.shape[-1] != channels:
-        raise ShapeError("depthwise_conv: the channels do not fit", got=f"{x.spec} and {kernel.spec}", expected="as many")
+        raise ShapeError(
+            "depthwise_conv: the channels do not fit", got=f"{x.spec} and {kernel.spec}", expected="as many"
+        )
     kernel = operators.reshape(kernel, *kernel.shape[:-2], 1, channels * multiplier)
     return from_channels_last(_conv("depthwise_conv", x, kernel, strides, padding, dilation_rate, channels), first)
 
@@ -119,9 +132,9 @@ def conv_transpose(
     inputs: Any, kernel: Any, strides: Any = 1, padding: str = "valid", output_padding: Any = None,
     data_format: str | None = None, dilation_rate: Any = 1,
 ) -> Any:  # fmt: skip
-    """The transpose of a convolution, which makes inputs larger by the stride; kernels are (*K, output, input channels).
+    """The transpose of a convolution, which enlarges inputs by the stride; kernels are (*K, output, input channels).
 
-    Sizes: "same" gives size·stride, "valid" (size − 1)·stride + max(kernel, stride), unless `output_padding` says otherwise.
+    Sizes: "same" gives size·stride, "valid" (size − 1)·stride + max(kernel, stride), unless `output_padding` is given.
     """
     x, kernel = _one_type(inputs, kernel)
     _check_kernel("conv_transpose", x, kernel)
@@ -191,7 +204,9 @@ def max_pool(
     """The largest value in each window; windows touch unless `strides` is given."""
     first = is_channels_first("max_pool", data_format)
     x = to_channels_last(operand(inputs), first)
-    return from_channels_last(primitives.window_max(x, **_pool_geometry("max_pool", x, pool_size, strides, padding)), first)
+    return from_channels_last(
+        primitives.window_max(x, **_pool_geometry("max_pool", x, pool_size, strides, padding)), first
+    )
 
 
 @op
@@ -268,7 +283,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     x = operand(x)
     check_rank("unfold", x, (4,), "(batch, channels, height, width)")
     window, spread, pads, step = _pairs(kernel_size, dilation, padding, stride)
-    n, c, h, w = x.shape
+    n, c = x.shape[:2]
     low = (0, 0, *pads)
     zero = operators.weak_value(0, x.dtype)
     x = primitives.pad(x, low=low, high=low, interior=(0, 0, 0, 0), value=zero) if any(pads) else x

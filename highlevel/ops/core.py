@@ -81,12 +81,12 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
 def _finfo_max(dtype: DType) -> Any:
     import ml_dtypes
 
-    return ml_dtypes.finfo(dtype.numpy).max
+    return ml_dtypes.finfo(dtype.numpy).max  # type: ignore[no-untyped-call]
 
 
 @op
 def view(x: Any, dtype: Any = None) -> Any:
-    """The same bytes read as another type; the last axis shrinks or grows where widths differ by bytes read together."""
+    """The same bits read as another type of the same width."""
     x = operand(x)
     target = x.dtype if dtype is None else as_dtype(dtype)
     if target.size_bytes == x.dtype.size_bytes:
@@ -157,7 +157,9 @@ def _starts(start_indices: Any, x: Any, name: str) -> list[Any]:
         array = operand(start_indices)
         items = [array] if array.ndim == 0 else [array[i] for i in range(array.shape[0])]
     if len(items) != x.ndim:
-        raise ShapeError(f"{name}: one start per axis", got=f"{len(items)} starts for {x.spec}", expected=f"{x.ndim} starts")
+        raise ShapeError(
+            f"{name}: one start per axis", got=f"{len(items)} starts for {x.spec}", expected=f"{x.ndim} starts"
+        )
     return items
 
 

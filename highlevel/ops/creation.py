@@ -10,7 +10,7 @@ import numpy as np
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import operators, primitives
-from highlevel.ir.dtypes import DType, as_dtype, int32, promote
+from highlevel.ir.dtypes import DType, as_dtype, int32, promote, to_float
 from highlevel.ir.operators import cast, operand
 
 from .arguments import DEFAULT_FLOAT, dtype_or, moved, normalize_axis, sizes_of
@@ -103,7 +103,7 @@ def arange(start: Any, stop: Any = None, step: Any = None, dtype: Any = None) ->
 
 def _spaced(start: Any, stop: Any, num: int, endpoint: bool) -> tuple[Any, Any, Any]:
     """The fractions 0 … 1 as a column, and both ends in a floating type."""
-    kind = operators.to_float(promote(operand(start).dtype, operand(stop).dtype))
+    kind = to_float(promote(operand(start).dtype, operand(stop).dtype))
     low, high = operators.match(start, stop, operator="linspace", dtype=kind)
     divisions = builtins.max(num - 1 if endpoint else num, 1)
     column = operators.reshape(iota(num, kind), num, *(1 for _ in low.shape))
@@ -195,7 +195,7 @@ def _matrix(x: Any, name: str) -> Any:
 def tril(x: Any, k: int = 0) -> Any:
     """The matrix with zeros above the k-th diagonal."""
     x = _matrix(x, "tril")
-    keep = operators.broadcast_to(_below_diagonal(*x.shape[-2:], k), x.shape)
+    keep = operators.broadcast_to(_below_diagonal(x.shape[-2], x.shape[-1], k), x.shape)
     return primitives.select(keep, x, operators.zeros_like(x))
 
 
@@ -203,7 +203,7 @@ def tril(x: Any, k: int = 0) -> Any:
 def triu(x: Any, k: int = 0) -> Any:
     """The matrix with zeros below the k-th diagonal."""
     x = _matrix(x, "triu")
-    drop = operators.broadcast_to(_below_diagonal(*x.shape[-2:], k - 1), x.shape)
+    drop = operators.broadcast_to(_below_diagonal(x.shape[-2], x.shape[-1], k - 1), x.shape)
     return primitives.select(drop, operators.zeros_like(x), x)
 
 
@@ -218,7 +218,11 @@ def diag(x: Any, k: int = 0) -> Any:
     offset = builtins.abs(k)
     size = x.shape[0] + offset
     padded = primitives.pad(
-        x, low=(offset if k > 0 else 0,), high=(offset if k < 0 else 0,), interior=(0,), value=operators.weak_value(0, x.dtype)
+        x,
+        low=(offset if k > 0 else 0,),
+        high=(offset if k < 0 else 0,),
+        interior=(0,),
+        value=operators.weak_value(0, x.dtype),
     )
     rows = operators.broadcast_to(padded, (size, size))
     return primitives.select(_on_diagonal(size, size, k), rows, operators.zeros_like(rows))
@@ -241,11 +245,13 @@ def diagonal(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
         raise ArgumentError("diagonal: two different axes are needed", got=f"axes {axis1} and {axis2}")
     x = operators.transpose(x, (*(i for i in range(x.ndim) if i not in (a, b)), a, b))
     *batch, rows, columns = x.shape
-    count = builtins.max(0, builtins.min(rows, columns - offset) if offset >= 0 else builtins.min(rows + offset, columns))
+    count = builtins.max(
+        0, builtins.min(rows, columns - offset) if offset >= 0 else builtins.min(rows + offset, columns)
+    )
     flat = operators.reshape(x, *batch, rows * columns)
     start = offset if offset >= 0 else -offset * columns
     stop = start + (count - 1) * (columns + 1) + 1 if count else start
-    return flat[..., start:stop : columns + 1] if count else flat[..., 0:0]
+    return flat[..., start : stop : columns + 1] if count else flat[..., 0:0]
 
 
 @op

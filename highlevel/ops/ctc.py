@@ -99,7 +99,8 @@ def ctc_decode(
     """The most probable labels: `(paths, scores)`, paths (top_paths, batch, time) filled up with −1.
 
     strategy: "greedy" takes the best class at each time; its scores (batch, 1) are minus the sum of their logits.
-              "beam_search" follows `beam_width` label sequences, of numbers only; its scores (batch, top_paths) are log probabilities
+              "beam_search" follows `beam_width` label sequences, of numbers only; its scores (batch, top_paths) are
+              log probabilities
     """
     logits = floating(inputs)
     if logits.ndim != 3:
@@ -144,7 +145,7 @@ def _beam_search(logits: Any, lengths: Any, beam_width: int, top_paths: int, bla
 
 
 def _best_prefixes(log_p: np.ndarray[Any, Any], width: int, blank: int) -> list[tuple[tuple[int, ...], float]]:
-    """Prefix beam search (A. Hannun et al., 2014): each prefix carries the log probabilities of ending in a blank, or not."""
+    """Prefix beam search (A. Hannun et al., 2014): a prefix carries log probabilities of ending in a blank, and not."""
     beams: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -np.inf)}
     for frame in log_p:
         grown: dict[tuple[int, ...], list[float]] = {}
@@ -160,9 +161,7 @@ def _best_prefixes(log_p: np.ndarray[Any, Any], width: int, blank: int) -> list[
                 entry = grown.setdefault((*prefix, label), [-np.inf, -np.inf])
                 reached = ends_blank if prefix and prefix[-1] == label else both
                 entry[1] = float(np.logaddexp(entry[1], reached + score))
-        ranked = sorted(grown.items(), key=lambda item: -np.logaddexp(*item[1]))[:width]
+        ranked = sorted(grown.items(), key=lambda item: -np.logaddexp(item[1][0], item[1][1]))[:width]
         beams = {prefix: (pair[0], pair[1]) for prefix, pair in ranked}
     totals = [(prefix, float(np.logaddexp(*pair))) for prefix, pair in beams.items()]
     return sorted(totals, key=lambda item: -item[1])
-
-

@@ -195,7 +195,7 @@ def trunc(x: Any) -> Any:
 
 @op
 def round(x: Any, decimals: int = 0) -> Any:
-    """The nearest number with so many decimals; ties go to the even one. Negative `decimals` round to tens, hundreds, …"""
+    """The nearest number with so many decimals; ties go to the even one. Negative `decimals` round to tens, …"""
     x = _number(x)
     if not x.dtype.is_float:
         if decimals >= 0:
@@ -290,8 +290,12 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
         return x
     import ml_dtypes
 
-    top = float(ml_dtypes.finfo(x.dtype.numpy).max)
-    fills = ((isnan(x), nan), (isposinf(x), top if posinf is None else posinf), (isneginf(x), -top if neginf is None else neginf))
+    top = float(ml_dtypes.finfo(x.dtype.numpy).max)  # type: ignore[no-untyped-call]
+    fills = (
+        (isnan(x), nan),
+        (isposinf(x), top if posinf is None else posinf),
+        (isneginf(x), -top if neginf is None else neginf),
+    )
     for where, value in fills:
         x = primitives.select(where, operators.full(x.shape, float(value), x.dtype), x)
     return x
@@ -346,7 +350,9 @@ def _bits(name: str, primitive: str, summary: str) -> Function:
     def call(x: Any, y: Any) -> Any:
         a, b = match(x, y, operator=name)
         if a.dtype.is_float:
-            raise DTypeError(f"{name}: bits of integers only", got=f"{a.spec} and {b.spec}", expected="integers or bool")
+            raise DTypeError(
+                f"{name}: bits of integers only", got=f"{a.spec} and {b.spec}", expected="integers or bool"
+            )
         return getattr(primitives, primitive)(a, b)
 
     return _named(name, call, summary)

@@ -92,11 +92,13 @@ def irfft(x: Any, fft_length: int | None = None) -> Any:
     return primitives.fft(re, im, inverse=True)[0]
 
 
-# Short-time ----------------------------------------------------------------------------------------------------------
+# Short-time ------------------------------------------------------------------------------------------------------
 def _frames(length: int, size: int, stride: int, name: str) -> np.ndarray[Any, Any]:
     """The places of each element of each frame."""
     if not 1 <= size <= length or stride < 1:
-        raise ShapeError(f"{name}: no frame fits", got=f"frames of {size}, stride {stride}, in {length}", expected="shorter ones")
+        raise ShapeError(
+            f"{name}: no frame fits", got=f"frames of {size}, stride {stride}, in {length}", expected="shorter ones"
+        )
     starts = np.arange((length - size) // stride + 1) * stride
     return (starts[:, None] + np.arange(size)).astype(np.int32)
 
@@ -118,7 +120,9 @@ def _window(window: Any, sequence_length: int, fft_length: int, like: Any, name:
         if window not in ("hann", "hamming"):
             raise ArgumentError(f"{name}: unknown window", got=repr(window), expected="'hann', 'hamming' or an array")
         base = 0.5 if window == "hann" else 0.54
-        phase = 2.0 * np.pi * np.arange(sequence_length) / sequence_length  # periodic: one sample longer, the last left out
+        phase = (
+            2.0 * np.pi * np.arange(sequence_length) / sequence_length
+        )  # periodic: one sample longer, the last left out
         window = (base - (1.0 - base) * np.cos(phase)).astype(like.dtype.numpy)
     w = operand(window, like.dtype)
     if w.shape != (sequence_length,):
@@ -148,7 +152,7 @@ def istft(
     x: Any, sequence_length: int, sequence_stride: int, fft_length: int, length: int | None = None,
     window: Any = "hann", center: bool = True,
 ) -> Any:  # fmt: skip
-    """The signal of which these are the pieces' transforms: pieces overlap, weighted by the window, and are added up."""
+    """The signal of which these are the pieces' transforms: pieces are weighted by the window and added up."""
     re, im = _pair(x, "istft")
     w = _window(window, sequence_length, fft_length, re, "istft")
     pieces = operators.multiply(irfft((re, im), fft_length), w)
@@ -170,5 +174,3 @@ def _overlap_add(pieces: Any, total: int, stride: int) -> Any:
     zeros = operators.full((total, *batch), 0.0, pieces.dtype)
     added = primitives.scatter_add(zeros, operators.reshape(operand(places), count, size, 1), front)
     return operators.transpose(added, (*range(1, added.ndim), 0))
-
-

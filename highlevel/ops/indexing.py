@@ -64,7 +64,9 @@ def where(condition: Any, x1: Any = None, x2: Any = None) -> Any:
     if x1 is None and x2 is None:
         return nonzero(condition)
     if x1 is None or x2 is None:
-        raise ArgumentError("where: one of two values is missing", got="where(condition, x1)", expected="both, or neither")
+        raise ArgumentError(
+            "where: one of two values is missing", got="where(condition, x1)", expected="both, or neither"
+        )
     chosen = cast(condition, bool_)
     shape = operators.broadcast_shapes(chosen.shape, _shape(x1), _shape(x2), operator="where")
     a, b = match(x1, x2, operator="where")
@@ -90,8 +92,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 
 @op
 def nonzero(x: Any) -> tuple[Any, ...]:
-    """The places of the elements that are not zero, one array of indices per axis. Of numbers only: how many there are is
-    not known before."""
+    """The places of the elements that are not zero, one array of indices per axis; of numbers only."""
     return tuple(Tensor.of(places.astype(np.int32)) for places in np.nonzero(operand(x).numpy()))
 
 
@@ -160,12 +161,16 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = None, sparse:
     if sparse:
         raise ArgumentError("one_hot: tensors are dense", got="sparse=True")
     if x.dtype.is_float:
-        raise DTypeError("one_hot: labels are not integers", got=x.spec, expected="integers", hint="ops.cast(labels, 'int32')")
+        raise DTypeError(
+            "one_hot: labels are not integers", got=x.spec, expected="integers", hint="ops.cast(labels, 'int32')"
+        )
     x = cast(x, int32) if x.dtype.size_bytes < 4 or x.dtype.is_bool else x
     axis = normalize_axis(axis, x.ndim + 1, "one_hot")
     shape = (*x.shape[:axis], int(num_classes), *x.shape[axis:])
     labels = operators.broadcast_to(operators.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:])), shape)
-    return cast(primitives.equal(labels, primitives.iota(shape=shape, axis=axis, dtype=x.dtype)), dtype_or(dtype, float32))
+    return cast(
+        primitives.equal(labels, primitives.iota(shape=shape, axis=axis, dtype=x.dtype)), dtype_or(dtype, float32)
+    )
 
 
 @op
@@ -199,7 +204,9 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, name: str) 
     """The data, an index column in which ids of no segment name one row beyond the last, and the number of segments."""
     x, ids = operand(data), operand(segment_ids)
     if ids.ndim != 1 or x.ndim == 0 or ids.shape[0] != x.shape[0]:
-        raise ShapeError(f"{name}: one segment id per row", got=f"data {x.spec}, ids {ids.spec}", expected="(n, …) and (n,)")
+        raise ShapeError(
+            f"{name}: one segment id per row", got=f"data {x.spec}, ids {ids.spec}", expected="(n, …) and (n,)"
+        )
     count = int(np.max(ids.numpy(), initial=-1)) + 1 if num_segments is None else int(num_segments)
     ids = cast(ids, int32)
     none = operators.less(ids, 0) | operators.less_equal(count, ids)
@@ -245,5 +252,3 @@ def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, s
     x, index, count = _segments(data, segment_ids, num_segments, "segment_prod")
     ones = operators.full((count + 1, *x.shape[1:]), operators.weak_value(1, x.dtype), x.dtype)
     return scatter_update(ones, index, x, reduction="mul")[:count]
-
-

@@ -39,7 +39,7 @@ def identity_like(a: Any) -> Any:
     return cast(primitives.equal(rows, columns), a.dtype)
 
 
-# Factors -----------------------------------------------------------------------------------------------------------
+# Factors ---------------------------------------------------------------------------------------------------------
 @op
 def cholesky(x: Any, upper: bool = False) -> Any:
     """The lower triangle L with L·Lᵀ = x, for symmetric positive definite x (or upper: Lᵀ)."""
@@ -125,7 +125,7 @@ def _pivots(order: Any, count: int) -> Any:
     return operators.reshape(operators.transpose(pivots), *order.shape[:-1], count)
 
 
-# Solving -----------------------------------------------------------------------------------------------------------
+# Solving ---------------------------------------------------------------------------------------------------------
 def _system(a: Any, b: Any, name: str) -> tuple[Any, Any, bool]:
     """Both sides in one type, the right one a matrix; and whether it was a vector."""
     a, b = _matrix(a, name, square=True), floating(b)
@@ -133,7 +133,9 @@ def _system(a: Any, b: Any, name: str) -> tuple[Any, Any, bool]:
     a, b = cast(a, dtype), cast(b, dtype)
     is_vector = b.ndim == a.ndim - 1
     if b.shape[b.ndim - (1 if is_vector else 2)] != a.shape[-1] or b.ndim not in (a.ndim, a.ndim - 1):
-        raise ShapeError(f"{name}: the sides do not fit", got=f"{a.spec} and {b.spec}", expected="(…, n, n) and (…, n[, k])")
+        raise ShapeError(
+            f"{name}: the sides do not fit", got=f"{a.spec} and {b.spec}", expected="(…, n, n) and (…, n[, k])"
+        )
     b = operators.reshape(b, *b.shape, 1) if is_vector else b
     batch = operators.broadcast_shapes(a.shape[:-2], b.shape[:-2], operator=name)
     a, b = (operators.broadcast_to(v, (*batch, *v.shape[-2:])) for v in (a, b))
@@ -205,11 +207,15 @@ def lstsq(a: Any, b: Any, rcond: float | None = None) -> Any:
     """The x of least norm with the least ‖a·x − b‖, for vectors or matrices b."""
     a, b = _matrix(a, "lstsq"), floating(b)
     if a.ndim != 2 or b.ndim not in (1, 2) or a.shape[0] != b.shape[0]:
-        raise ShapeError("lstsq: the sides do not fit", got=f"{a.spec} and {b.spec}", expected="(m, n) and (m,) or (m, k)")
+        raise ShapeError(
+            "lstsq: the sides do not fit", got=f"{a.spec} and {b.spec}", expected="(m, n) and (m,) or (m, k)"
+        )
     limit = _resolution(a) * max(a.shape) if rcond is None else rcond
     columns = operators.reshape(b, b.shape[0], -1)
     u, s, vh = primitives.svd(a)
-    x = primitives.matmul(_transposed(vh) * _rows(_inverse_values(s, limit)), primitives.matmul(_transposed(u), columns))
+    x = primitives.matmul(
+        _transposed(vh) * _rows(_inverse_values(s, limit)), primitives.matmul(_transposed(u), columns)
+    )
     return operators.reshape(x, a.shape[1], *b.shape[1:])
 
 
@@ -223,7 +229,7 @@ def matrix_rank(x: Any, tol: Any = None) -> Any:
     return primitives.reduce_sum(cast(above, int32), axes=(s.ndim - 1,))
 
 
-# Numbers of matrices -------------------------------------------------------------------------------------------------
+# Numbers of matrices ---------------------------------------------------------------------------------------------
 def _parity(order: Any, like: Any) -> Any:
     """+1 or −1: whether the permutation takes an even number of exchanges."""
     n = order.shape[-1]
@@ -273,7 +279,8 @@ def det(x: Any) -> Any:
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """The norm of all elements, of vectors along one axis, or of matrices along two.
 
-    ord: of vectors 2 (if None), any number, ±inf, or 0 (how many are not zero); of matrices "fro" (if None), "nuc", ±1, ±2, ±inf
+    ord: of vectors 2 (if None), any number, ±inf, or 0 (how many are not zero); of matrices "fro" (if None), "nuc",
+         ±1, ±2, ±inf
     """
     x = floating(x)
     if axis is None:

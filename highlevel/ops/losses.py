@@ -1,4 +1,4 @@
-"""Losses of single examples, and attention: the pieces that training is made of. Nothing here reduces over the batch."""
+"""Losses of single examples. Nothing here reduces over the batch."""
 
 from __future__ import annotations
 
@@ -78,5 +78,3 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
         operators.broadcast_to(labels, p.shape), primitives.iota(shape=p.shape, axis=axis, dtype=int32)
     )
     return -primitives.reduce_sum(primitives.select(here, log_p, operators.zeros_like(log_p)), axes=(axis,))
-
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 import math
 import re
 from typing import Any
@@ -65,7 +66,9 @@ def broadcast_to(x: Any, shape: Any) -> Any:
     """The value repeated along axes of size 1, and along new leading axes."""
     x, target = operand(x), sizes_of(shape)
     if operators.broadcast_shapes(x.shape, target, operator="broadcast_to") != target:
-        raise ShapeError("broadcast_to: a size would shrink", got=x.spec, expected=f"shape {target}, or sizes of 1 in it")
+        raise ShapeError(
+            "broadcast_to: a size would shrink", got=x.spec, expected=f"shape {target}, or sizes of 1 in it"
+        )
     return operators.broadcast_to(x, target)
 
 
@@ -243,7 +246,7 @@ def _split(x: Any, where: Any, axis: int, name: str, *, uneven: bool) -> list[An
             )  # fmt: skip
         small, larger = divmod(size, parts)
         bounds = [i * small + builtins.min(i, larger) for i in range(parts + 1)]
-    return [cut(x, axis, a, builtins.max(a, b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [cut(x, axis, a, builtins.max(a, b)) for a, b in itertools.pairwise(bounds)]
 
 
 @op
@@ -293,7 +296,9 @@ def repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
         widened = operators.broadcast_to(widened, shape)
         return operators.reshape(widened, (*x.shape[:axis], x.shape[axis] * count, *x.shape[axis + 1 :]))
     if counts.size != x.shape[axis]:
-        raise ShapeError("repeat: one count per element", got=f"{counts.size} counts", expected=f"{x.shape[axis]}, or one")
+        raise ShapeError(
+            "repeat: one count per element", got=f"{counts.size} counts", expected=f"{x.shape[axis]}, or one"
+        )
     return x[along(axis, np.repeat(np.arange(x.shape[axis], dtype=np.int32), counts))]
 
 
@@ -345,7 +350,9 @@ def rearrange(tensor: Any, pattern: str, **axes_lengths: int) -> Any:
     if sorted(names) != sorted(name for group in targets for name in group) or len(set(names)) != len(names):
         raise ArgumentError("rearrange: each name stands once on each side", got=repr(pattern))
     if len(sources) != x.ndim:
-        raise ShapeError("rearrange: the rank does not fit", got=f"{x.spec} for {pattern!r}", expected=f"rank {len(sources)}")
+        raise ShapeError(
+            "rearrange: the rank does not fit", got=f"{x.spec} for {pattern!r}", expected=f"rank {len(sources)}"
+        )
     sizes = dict(axes_lengths)
     for group, size in zip(sources, x.shape, strict=True):
         unknown = [name for name in group if name not in sizes]
@@ -367,34 +374,39 @@ def _groups(side: str) -> list[list[str]]:
     return [part.strip("()").split() for part in parts]
 
 
-def _blocks(x: Any, block_size: int, data_format: str | None, name: str) -> tuple[Any, bool]:
+def _image_batch(x: Any, block_size: int, data_format: str | None, name: str) -> tuple[Any, bool]:
     x = operand(x)
     check_rank(name, x, (4,), "a batch of images")
     first = is_channels_first(name, data_format)
-    return (operators.transpose(x, (0, 2, 3, 1)) if first else x), first
+    if block_size < 1:
+        raise ArgumentError(f"{name}: the block size is not positive", got=block_size)
+    return x, first
 
 
 @op
 def depth_to_space(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
-    """Channels spread over blocks of `block_size` × `block_size` pixels."""
-    x, first = _blocks(x, block_size, data_format, "depth_to_space")
-    n, h, w, c = x.shape
+    """Channels spread over blocks of `block_size` × `block_size` pixels.
+
+    With channels first, the place in the block is the faster part of a channel's number; with channels last the slower.
+    """
+    x, first = _image_batch(x, block_size, data_format, "depth_to_space")
     b = block_size
-    if b < 1 or c % (b * b):
+    channels = x.shape[1 if first else 3]
+    if channels % (b * b):
         raise ShapeError("depth_to_space: the channels do not divide", got=x.spec, expected=f"a multiple of {b * b}")
-    y = operators.transpose(operators.reshape(x, n, h, w, b, b, c // (b * b)), (0, 1, 3, 2, 4, 5))
-    y = operators.reshape(y, n, h * b, w * b, c // (b * b))
-    return operators.transpose(y, (0, 3, 1, 2)) if first else y
+    pattern = "n (c a b) h w -> n c (h a) (w b)" if first else "n h w (a b c) -> n (h a) (w b) c"
+    return rearrange(x, pattern, a=b, b=b)
 
 
 @op
 def space_to_depth(x: Any, block_size: int, data_format: str = "channels_last") -> Any:
-    """Blocks of `block_size` × `block_size` pixels gathered into channels."""
-    x, first = _blocks(x, block_size, data_format, "space_to_depth")
-    n, h, w, c = x.shape
+    """Blocks of `block_size` × `block_size` pixels gathered into channels: the inverse of `depth_to_space`."""
+    x, first = _image_batch(x, block_size, data_format, "space_to_depth")
     b = block_size
-    if b < 1 or h % b or w % b:
-        raise ShapeError("space_to_depth: the image does not divide into blocks", got=x.spec, expected=f"multiples of {b}")
-    y = operators.transpose(operators.reshape(x, n, h // b, b, w // b, b, c), (0, 1, 3, 2, 4, 5))
-    y = operators.reshape(y, n, h // b, w // b, b * b * c)
-    return operators.transpose(y, (0, 3, 1, 2)) if first else y
+    height, width = x.shape[2:] if first else x.shape[1:3]
+    if height % b or width % b:
+        raise ShapeError(
+            "space_to_depth: the image does not divide into blocks", got=x.spec, expected=f"multiples of {b}"
+        )
+    pattern = "n c (h a) (w b) -> n (c a b) h w" if first else "n (h a) (w b) c -> n h w (a b c)"
+    return rearrange(x, pattern, a=b, b=b)

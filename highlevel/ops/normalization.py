@@ -52,7 +52,9 @@ def _along(x: Any, value: Any, axes: Sequence[int], name: str) -> Any:
     if value.ndim == x.ndim and all(n in (1, m) for n, m in zip(value.shape, x.shape, strict=True)):
         return value
     if value.shape != sizes:
-        raise ShapeError(f"{name}: a parameter does not fit", got=f"{value.spec} for {x.spec}", expected=f"shape {sizes}")
+        raise ShapeError(
+            f"{name}: a parameter does not fit", got=f"{value.spec} for {x.spec}", expected=f"shape {sizes}"
+        )
     return operators.reshape(value, tuple(n if a in axes else 1 for a, n in enumerate(x.shape)))
 
 

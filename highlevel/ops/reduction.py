@@ -189,7 +189,7 @@ def _logsumexp_rule(g: Any, y: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
 def cumsum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
     """Running sums along an axis, or of all elements in order."""
     x, axis = _running(x, axis, dtype, "cumsum")
-    return primitives.cumsum(x, axis=axis, reverse=False)
+    return primitives.cumsum(x, axis=axis, reverse=False, exclusive=False)
 
 
 @op
@@ -295,4 +295,3 @@ def nanvar(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 def nanstd(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The standard deviation of what is not NaN."""
     return primitives.sqrt(nanvar(x, axis, keepdims))
-

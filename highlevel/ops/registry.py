@@ -1,7 +1,7 @@
 """The table of functions, and the one thing that all of them do: hand a call on placeholders over to the placeholder.
 
-A placeholder of a functional model is anything whose type has `__highlevel_function__(name, args, kwargs)`. Since calls are
-known by name, a model made of them is written to a file, and read again, as names and arguments.
+A placeholder of a functional model is anything whose type has `__highlevel_function__(name, args, kwargs)`. Since
+calls are known by name, a model made of them is written to a file, and read again, as names and arguments.
 """
 
 from __future__ import annotations
@@ -24,9 +24,14 @@ def op(function: F) -> F:
     return cast(F, register(function.__name__.rstrip("_"), function))
 
 
-def op_in(namespace: str) -> Callable[[F], F]:
+class op_in:
     """The decorator of functions that live in a namespace: `image.resize`."""
-    return lambda function: cast(F, register(f"{namespace}.{function.__name__}", function))
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+
+    def __call__(self, function: F) -> F:
+        return cast(F, register(f"{self.namespace}.{function.__name__}", function))
 
 
 def register(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

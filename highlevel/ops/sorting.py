@@ -60,7 +60,9 @@ def in_top_k(targets: Any, predictions: Any, k: int) -> Any:
     """Whether the score of each row's target is among the k largest; ties with the kth count."""
     y, scores = operand(targets), operand(predictions)
     if y.ndim != 1 or scores.ndim != 2 or y.shape[0] != scores.shape[0]:
-        raise ShapeError("in_top_k: the ranks do not fit", got=f"{y.spec} and {scores.spec}", expected="(n,) and (n, classes)")
+        raise ShapeError(
+            "in_top_k: the ranks do not fit", got=f"{y.spec} and {scores.spec}", expected="(n,) and (n, classes)"
+        )
     score = take_along_axis(scores, operators.reshape(y, -1, 1), 1)
     larger = primitives.less(operators.broadcast_to(score, scores.shape), scores)
     return operators.less(primitives.reduce_sum(cast(larger, int32), axes=(1,)), k)
@@ -121,7 +123,9 @@ def _quantile(x: Any, q: Any, axis: Any, method: str, keepdims: bool, name: str,
     rest = tuple(a for a in range(x.ndim) if a not in axes)
     kept = tuple(x.shape[a] for a in rest)
     fractions = operand(q)
-    rows = operators.reshape(operators.transpose(x, (*rest, *axes)), math.prod(kept), math.prod(x.shape[a] for a in axes))
+    rows = operators.reshape(
+        operators.transpose(x, (*rest, *axes)), math.prod(kept), math.prod(x.shape[a] for a in axes)
+    )
     if rows.shape[1] == 0:
         raise ShapeError(f"{name}: nothing to order", got=x.spec, expected=f"at least one element along axes {axes}")
     ordered = primitives.sort(rows, axis=1, descending=False)
@@ -192,7 +196,8 @@ def digitize(x: Any, bins: Any) -> Any:
 def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = False) -> Any:
     """How often each of 0, 1, 2, … occurs (or the sum of its weights). The rows of a matrix are counted apart.
 
-    Of numbers the result is as long as the largest needs; of symbols it has `minlength` bins, and larger values are not counted.
+    Of numbers the result is as long as the largest needs; of symbols it has `minlength` bins, and larger values are not
+    counted.
     """
     from highlevel.ir.graph import Symbol
 
@@ -275,5 +280,3 @@ def unique(
     wanted = [(True, different), (return_index, first), (return_inverse, inverse), (return_counts, counts)]
     results = [Tensor.of(v if i == 0 else v.astype(np.int32)) for i, (flag, v) in enumerate(wanted) if flag]
     return results[0] if len(results) == 1 else tuple(results)
-
-

@@ -19,7 +19,9 @@ from .layout import to_batch
 op = op_in("image")
 
 
-def _edges(name: str, size: int, before: int | None, after: int | None, target: int | None, sign: int) -> tuple[int, int]:
+def _edges(
+    name: str, size: int, before: int | None, after: int | None, target: int | None, sign: int
+) -> tuple[int, int]:
     """What is added to (sign 1) or taken from (−1) both ends of an axis; two of three are given."""
     if [before, after, target].count(None) != 1:
         raise ArgumentError(
@@ -31,7 +33,9 @@ def _edges(name: str, size: int, before: int | None, after: int | None, target: 
         before, after = (total - int(after or 0), after) if before is None else (before, total - int(before))
     edges = int(before or 0), int(after or 0)
     if min(edges) < 0 or (sign < 0 and sum(edges) > size):
-        raise ArgumentError(f"{name}: the size does not fit", got=f"{edges} of {size}, target {target}", expected="at least 0")
+        raise ArgumentError(
+            f"{name}: the size does not fit", got=f"{edges} of {size}, target {target}", expected="at least 0"
+        )
     return edges
 
 
@@ -63,7 +67,12 @@ def crop_images(
 
 @op
 def extract_patches(
-    images: Any, size: Any, strides: Any = None, dilation_rate: Any = 1, padding: str = "valid", data_format: str | None = None
+    images: Any,
+    size: Any,
+    strides: Any = None,
+    dilation_rate: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
 ) -> Any:
     """The windows of images (or, with three sizes, of volumes), the elements of each as channels."""
     if isinstance(size, (tuple, list)) and len(size) == 3:
@@ -73,7 +82,12 @@ def extract_patches(
 
 @op
 def extract_patches_3d(
-    volumes: Any, size: Any, strides: Any = None, dilation_rate: Any = 1, padding: str = "valid", data_format: str | None = None
+    volumes: Any,
+    size: Any,
+    strides: Any = None,
+    dilation_rate: Any = 1,
+    padding: str = "valid",
+    data_format: str | None = None,
 ) -> Any:
     """The windows of volumes, the elements of each as channels."""
     return _patches("extract_patches_3d", volumes, 3, size, strides, dilation_rate, padding, data_format)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from highlevel.ir import operators, primitives
-from highlevel.ir.dtypes import float32, promote
+from highlevel.ir.dtypes import float32, promote, to_float
 from highlevel.ir.operators import cast, operand
 
 from .. import core
@@ -39,4 +39,4 @@ def in_type(y: Any, dtype: Any) -> Any:
 
 def widened(x: Any) -> Any:
     """The values in float32 or wider."""
-    return cast(x, promote(operators.to_float(x.dtype), float32))
+    return cast(x, promote(to_float(x.dtype), float32))

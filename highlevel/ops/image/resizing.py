@@ -57,14 +57,16 @@ def _weights(
 
 @op
 def resize(
-    images: Any, size: Any, interpolation: str = "bilinear", antialias: bool = False, crop_to_aspect_ratio: bool = False,
-    pad_to_aspect_ratio: bool = False, fill_mode: str = "constant", fill_value: float = 0.0, data_format: str | None = None,
+    images: Any, size: Any, interpolation: str = "bilinear", antialias: bool = False,
+    crop_to_aspect_ratio: bool = False, pad_to_aspect_ratio: bool = False, fill_mode: str = "constant",
+    fill_value: float = 0.0, data_format: str | None = None,
 ) -> Any:  # fmt: skip
     """Images of another size (height, width), pixels being squares with their values in the middle.
 
     interpolation: "nearest", "bilinear", "bicubic", "lanczos3" or "lanczos5"
     antialias:     widen the kernel when shrinking, so that all pixels count
-    crop_to_aspect_ratio, pad_to_aspect_ratio: first cut the images in the middle, or pad them with `fill_value`, to the target's shape
+    crop_to_aspect_ratio, pad_to_aspect_ratio: first cut the images in the middle, or pad them with `fill_value`, to
+                   the target's shape
     """
     x, back = to_batch(images, "resize", data_format)
     height, width = per_axis(size, 2, "resize", "size")
@@ -120,7 +122,13 @@ def _to_aspect(x: Any, height: int, width: int, crop: bool, fill_value: float) -
 
 @op
 def scale_and_translate(
-    images: Any, output_shape: Any, scale: Any, translation: Any, spatial_dims: Sequence[int], method: str, antialias: bool = True
+    images: Any,
+    output_shape: Any,
+    scale: Any,
+    translation: Any,
+    spatial_dims: Sequence[int],
+    method: str,
+    antialias: bool = True,
 ) -> Any:
     """Any axes resampled: element i of the input goes to (i + ½) · scale + translation − ½. Scales are numbers."""
     if method not in KERNELS:
@@ -130,6 +138,8 @@ def scale_and_translate(
     y = widened(x)
     for axis, factor, shift in zip(spatial_dims, scales, shifts, strict=True):
         axis = normalize_axis(axis, x.ndim, "scale_and_translate")
-        matrix = _weights(x.shape[axis], int(output_shape[axis]), float(factor), float(shift), KERNELS[method], antialias)
+        matrix = _weights(
+            x.shape[axis], int(output_shape[axis]), float(factor), float(shift), KERNELS[method], antialias
+        )
         y = along_axis(y, axis, operand(matrix))
     return in_type(y, x.dtype)

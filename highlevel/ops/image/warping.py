@@ -22,12 +22,14 @@ ORDERS = {"nearest": 0, "bilinear": 1}
 
 
 @op
-def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = "constant", fill_value: float = 0) -> Any:
+def map_coordinates(
+    inputs: Any, coordinates: Any, order: int, fill_mode: str = "constant", fill_value: float = 0
+) -> Any:
     """The values at fractional places: coordinates (rank, …) give an array of their trailing shape.
 
     order:     0 takes the nearest value, 1 interpolates linearly
-    fill_mode: beyond the ends, "constant" is `fill_value`, "nearest" the last value; "wrap" repeats the array, "mirror" and
-               "reflect" turn around at the middle, or at the edge, of the last value
+    fill_mode: beyond the ends, "constant" is `fill_value`, "nearest" the last value; "wrap" repeats the array, "mirror"
+               and "reflect" turn around at the middle, or at the edge, of the last value
     """
     x, places = operand(inputs), widened(operand(coordinates))
     if order not in (0, 1) or fill_mode not in FILL_MODES:
@@ -37,13 +39,15 @@ def map_coordinates(inputs: Any, coordinates: Any, order: int, fill_mode: str = 
         )  # fmt: skip
     if places.ndim < 2 or places.shape[0] != x.ndim:
         raise ShapeError(
-            "map_coordinates: one row of coordinates per axis", got=f"{places.spec} for {x.spec}", expected=f"({x.ndim}, …)"
+            "map_coordinates: one row of coordinates per axis",
+            got=f"{places.spec} for {x.spec}",
+            expected=f"({x.ndim}, …)",
         )
     values = widened(x)
     corners: list[tuple[list[Any], Any]] = [([], None)]
     for axis in range(x.ndim):
         corners = [
-            (index + [near], share if weight is None else weight if share is None else weight * share)
+            ([*index, near], share if weight is None else weight if share is None else weight * share)
             for index, weight in corners
             for near, share in _neighbours(places[axis], order)
         ]
@@ -96,7 +100,7 @@ def _folded(place: Any, size: int, fill_mode: str) -> Any:
     return primitives.minimum(turned, back)
 
 
-# Transformations -----------------------------------------------------------------------------------------------------------
+# Transformations -------------------------------------------------------------------------------------------------
 def _sampled(
     images: Any, name: str, interpolation: str, fill_mode: str, fill_value: float, data_format: str | None,
     locate: Callable[[Any, Any, Any, Any], tuple[Any, Any]],
@@ -104,7 +108,9 @@ def _sampled(
     """Images whose pixel (row, column) is the input's at `locate(x, y)`, given as (x, y)."""
     x, back = to_batch(images, name, data_format)
     if interpolation not in ORDERS:
-        raise ArgumentError(f"{name}: unknown interpolation", got=repr(interpolation), expected="'nearest' or 'bilinear'")
+        raise ArgumentError(
+            f"{name}: unknown interpolation", got=repr(interpolation), expected="'nearest' or 'bilinear'"
+        )
     batch, height, width, channels = x.shape
     shape = (batch, height, width, 1)
     dtype = widened(x).dtype
@@ -169,7 +175,9 @@ def perspective_transform(
     start, end = (widened(operand(points)) for points in (start_points, end_points))
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ShapeError(
-            "perspective_transform: not four points", got=f"{start.spec} and {end.spec}", expected="(4, 2) or (batch, 4, 2)"
+            "perspective_transform: not four points",
+            got=f"{start.spec} and {end.spec}",
+            expected="(4, 2) or (batch, 4, 2)",
         )
     t = _homography(*(operators.reshape(points, -1, 4, 2) for points in match(start, end)))
 
@@ -186,7 +194,7 @@ def perspective_transform(
 
 
 def _homography(start: Any, end: Any) -> Any:
-    """The eight numbers of the projective map from the end points to the start points: two equations for each of four."""
+    """The eight numbers of the projective map from the end points to the start points: two equations for each."""
     rows, sides = [], []
     for i in range(4):
         (u, v), (x, y) = ((points[:, i, 0], points[:, i, 1]) for points in (start, end))
