@@ -236,8 +236,8 @@ def to_data(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         return {"class_name": "__numpy__", "config": {"value": value.tolist(), "dtype": value.dtype.name}}
-    if hasattr(value, "name") and hasattr(value, "size_bytes"):
-        return value.name  # a data type
+    if hasattr(value, "name") and (hasattr(value, "size_bytes") or hasattr(value, "compute_dtype")):
+        return value.name  # a data type or a policy of them
     if callable(value):
         return _function_name(value)
     raise ArgumentError(

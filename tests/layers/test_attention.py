@@ -358,6 +358,7 @@ def test_config_round_trip(kind: str, rng: np.random.Generator) -> None:
     _, ours = pair(rng, *arguments, kind=kind, use_gate=True, kernel_regularizer="l2", name="looking")
     copy = deserialize(serialize(ours))
     assert copy.get_config() == ours.get_config()
+    assert ours._query_dense.get_config()["dtype"] == "float32"  # given as a policy
     q, v = normal(rng, BATCH, TARGET, FEATURES), normal(rng, BATCH, SOURCE, FEATURES)
     copy.build(q.shape, v.shape)
     copy.set_weights(ours.get_weights())

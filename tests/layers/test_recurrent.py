@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 
 import keras
 import numpy as np
@@ -182,6 +184,24 @@ def test_embedding_hands_its_mask_on(rng: np.random.Generator) -> None:
     ours.build((None, 4))
     ours.set_weights(weights)
     assert_same(ours(ids), theirs(ids))
+
+
+def test_masking_hands_its_mask_on(rng: np.random.Generator) -> None:
+    x = np.where(MASK[..., None], sequences(rng), -1.0).astype("float32")
+
+    def build(library: object) -> object:
+        layers = [
+            library.layers.Masking(-1.0),
+            library.layers.GRU(UNITS, return_sequences=True),
+            library.layers.LSTM(2),
+        ]
+        model = library.Sequential([library.Input((TIME, FEATURES)), *layers])
+        return model
+
+    theirs, ours = build(keras), build(hl)
+    randomize(theirs, rng)
+    ours.set_weights(theirs.get_weights())
+    assert_agrees(ours, theirs, x)
 
 
 # Cells ----------------------------------------------------------------------------------------------------------------
@@ -408,6 +428,18 @@ def test_gradients_against_finite_differences(
         assert not np.any(found[0][~MASK])  # steps that do not count have no influence
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_second_derivatives(kind: str, rng: np.random.Generator) -> None:
+    """The derivative of the gradient along a direction, against the difference of two gradients."""
+    layer = getattr(hl.layers, kind)(3, dtype="float64")
+    x, direction = rng.normal(size=(2, 4, FEATURES)), rng.normal(size=(2, 4, FEATURES))
+    gradient = hl.grad(lambda value: hl.ops.sum(layer(value) ** 2))
+    along = hl.grad(lambda value: hl.ops.sum(gradient(value) * direction))
+    step = 1e-5
+    numeric = (np.asarray(gradient(x + step * direction)) - np.asarray(gradient(x - step * direction))) / (2 * step)
+    np.testing.assert_allclose(np.asarray(along(x)), numeric, atol=1e-8)
+
+
 def torch_weights(kind: str, theirs: object) -> list[np.ndarray]:
     """PyTorch's (rows of gates, biases apart) as ours: gates i f g o stay; r z n become z r h."""
     w_ih, w_hh, b_ih, b_hh = (
@@ -501,12 +533,12 @@ def test_mixed_precision(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_config_round_trip(kind: str, rng: np.random.Generator) -> None:
     _, ours = pair(kind, rng, return_sequences=True, kernel_regularizer="l2", bias_constraint="non_neg", name="memory")
-    copy = deserialize(serialize(ours))
-    assert copy.get_config() == ours.get_config()
+    again = deserialize(serialize(ours))
+    assert again.get_config() == ours.get_config()
     x = sequences(rng)
-    copy.build(x.shape)
-    copy.set_weights(ours.get_weights())
-    assert_same(copy(x), ours(x))
+    again.build(x.shape)
+    again.set_weights(ours.get_weights())
+    assert_same(again(x), ours(x))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -525,9 +557,19 @@ def test_cells_in_descriptions() -> None:
     layer = hl.layers.RNN(
         [hl.layers.LSTMCell(3, name="low"), hl.layers.GRUCell(2, reset_after=False)], return_sequences=True
     )
-    copy = deserialize(serialize(layer))
-    assert [type(cell).__name__ for cell in copy.cell.cells] == ["LSTMCell", "GRUCell"]
-    assert copy.cell.cells[1].reset_after is False and copy.return_sequences
+    again = deserialize(serialize(layer))
+    assert [type(cell).__name__ for cell in again.cell.cells] == ["LSTMCell", "GRUCell"]
+    assert again.cell.cells[1].reset_after is False and again.return_sequences
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_are_independent(duplicate: object, rng: np.random.Generator) -> None:
+    layer, x = hl.layers.LSTM(UNITS, dropout=0.1), sequences(rng)
+    before = np.asarray(layer(x))
+    other = duplicate(layer)
+    assert_same(other(x), before)
+    other.set_weights([0 * w for w in other.get_weights()])
+    assert_same(layer(x), before)
 
 
 # Mistakes -------------------------------------------------------------------------------------------------------------
