@@ -15,8 +15,8 @@ from highlevel import ops
 from highlevel.errors import ArgumentError, TargetError
 from highlevel.ir import Variable
 
+from .loss import align_weight, spread
 from .loss_functions import EPSILON, align, as_float
-from .losses import align_weight, spread
 from .metric import Metric
 
 BELOW_ALL = -1e10  # the threshold that everything but filtered predictions exceeds

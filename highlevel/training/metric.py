@@ -12,7 +12,7 @@ from highlevel import initializers, ops
 from highlevel.ir import Variable, as_dtype, trace
 from highlevel.serialization import FUNCTIONS, Configurable, snake_case
 
-from .losses import align_weight
+from .loss import align_weight
 
 
 class Metric(Configurable, kind="metric"):

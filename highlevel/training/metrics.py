@@ -33,9 +33,10 @@ from .confusion import (
     TrueNegatives,
     TruePositives,
 )
+from .loss import align_weight, spread
 from .loss_functions import align, as_float, sparse_labels
-from .losses import align_weight, classification_kind, spread
 from .metric import Mean, MeanMetricWrapper, MeanOf, Metric, Sum
+from .targets import classification_kind
 
 __all__ = [
     "AUC",
@@ -414,7 +415,7 @@ def resolve_metric(identifier: Any, y_true: Spec, y_pred: Spec) -> Any:
     <SparseCategoricalAccuracy 'accuracy'>
     """
     if isinstance(identifier, str) and identifier.lower() in ("accuracy", "acc"):
-        kind = classification_kind(y_true, y_pred)
+        kind = classification_kind(y_true.shape, y_pred.shape)
         kinds: dict[str, Any] = {"binary": BinaryAccuracy, "sparse": SparseCategoricalAccuracy}
         metric = kinds.get(kind, CategoricalAccuracy)(name=identifier)
     else:

@@ -73,13 +73,16 @@ class ProgressBar(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._close()
-        means = {name: value for name, value in (logs or {}).items() if not name.startswith("val_")}
-        validation = {name: value for name, value in (logs or {}).items() if name.startswith("val_")}
+        means = dict((logs or {}).items())
+        validation = {name.removeprefix("val_"): means.pop(name) for name in list(means) if name.startswith("val_")}
+        rate = {name: means.pop(name) for name in list(means) if name == "learning_rate"}
         parts = [f"{self._title()}: {duration(time.perf_counter() - self._stage_started)}"]
         if means:
             parts.append(f"running mean: {describe(means)}")
         if validation:
             parts.append(f"validation: {describe(validation)}")
+        if rate:
+            parts.append(describe(rate))
         left = self._time_left(epoch)
         if left is not None:
             parts.append(f"{duration(left)} left")

@@ -19,6 +19,15 @@ from .loss_functions import aligned_shape
 Shape = tuple[Any, ...]  # sizes; None for one that is not known
 
 
+def classification_kind(y_true: Shape, y_pred: Shape) -> str:
+    """ "binary" (one output unit), "sparse" (targets are class numbers) or "categorical" (one-hot targets)."""
+    if y_pred[-1:] == (1,):
+        return "binary"
+    if len(y_true) < len(y_pred) or (y_true[-1] == 1 and y_pred[-1] > 1):
+        return "sparse"
+    return "categorical"
+
+
 def check_targets(loss: Any, y_true: Any, output: Any) -> None:
     """Raises a `TargetError` if targets in memory do not fit a loss and the spec of the model's output.
 
@@ -30,6 +39,8 @@ def check_targets(loss: Any, y_true: Any, output: Any) -> None:
     if y.ndim == 0:
         raise TargetError(f"{loss.name}: the targets are a single number", got=y.dtype, expected="one row per sample")
     shape: Shape = (len(y), *output.shape[1:])
+    if hasattr(loss, "fitting"):
+        loss = loss.fitting(y, output)
     kind = kind_of_targets(loss)
     _check_finite(loss.name, y)
     if kind == "sparse":

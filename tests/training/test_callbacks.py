@@ -324,7 +324,7 @@ def test_a_pipe_gets_one_line_per_epoch():
     lines = out.getvalue().splitlines()
     assert len(lines) == 2 and not any(character in out.getvalue() for character in "\r\x1b\b")
     assert lines[0].startswith("Epoch 1/2: ") and lines[0].endswith(" left")
-    assert "running mean: loss 0.5123, accuracy 0.75" in lines[0] and "validation: val_loss 0.6" in lines[0]
+    assert "running mean: loss 0.5123, accuracy 0.75" in lines[0] and "validation: loss 0.6" in lines[0]
     assert "left" not in lines[1]
 
 

@@ -48,6 +48,8 @@ def message(loss, y, shape) -> str:
         (losses.get(loss_functions.mean_squared_error), np.ones((6, 3)), (8, 3)),
         (losses.get(lambda y_true, y_pred: y_pred), np.ones((6, 3, 9)), (8, 3)),  # a user's loss may take anything
         (SPARSE(), np.zeros(0, int), (8, 4)),
+        (losses.get("crossentropy"), LABELS, (8, 4)),
+        (losses.get("ce"), np.eye(4)[LABELS], (8, 4)),
     ],
 )
 def test_good_targets_pass(loss, y, shape):
@@ -84,6 +86,8 @@ def test_good_targets_pass(loss, y, shape):
         (losses.Huber(), np.array([1.0, np.inf, np.inf]), (8, 1), ["inf at sample 1 (and 1 more)"]),
         (losses.Poisson(), np.array([1.0, -1.0]), (8, 1), ["-1.0 at sample 1", "counts"]),
         (SPARSE(), np.array(["cat", "dog"]), (8, 2), ["not numbers", "np.unique"]),
+        (losses.get("crossentropy"), LABELS, (8, 3), ["label 3 at sample 3"]),
+        (losses.get("crossentropy"), LABELS, (8, 1), ["2 at sample 2", "head of 4 units"]),
         (losses.get("mse"), np.float32(3.0), (8, 1), ["single number", "one row per sample"]),
         (losses.get(loss_functions.binary_crossentropy), LABELS, (8, 1), ["2 at sample 2"]),
     ],
