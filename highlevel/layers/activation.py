@@ -221,7 +221,8 @@ class Softmax(Layer):
     Arguments:
         axis: the axis, or axes, to sum over
 
-    Call argument: mask, of a shape that broadcasts to the input's; where it is false the result is zero.
+    Call argument: mask, of a shape that broadcasts to the input's; where it is false the result is zero. A mask that
+    comes with the input, as of a sequence, marks steps.
 
     Input shape: any
 
@@ -246,6 +247,8 @@ class Softmax(Layer):
         if mask is None:
             return self._softmax(inputs)
         kept = mask if mask.dtype.is_bool else ops.greater(mask, 0.5)
+        if mask is inputs.mask:  # it came with a sequence, and says which steps count
+            kept = ops.reshape(kept, (*kept.shape, *(1,) * (inputs.ndim - kept.ndim)))
         if kept.ndim > inputs.ndim or any(
             m not in (1, n) for m, n in zip(reversed(kept.shape), reversed(inputs.shape), strict=False)
         ):
