@@ -1,5 +1,6 @@
 """All primitives, by family. `primitives.NAME` is the primitive of that name; a new record needs no entry here."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..primitive import REGISTRY, Primitive
@@ -22,8 +23,7 @@ from . import (
 globals().update(REGISTRY)
 
 if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Primitive: ...
+    __getattr__: Callable[[str], Primitive]  # a def would be analysed too late in this circle of imports
 
 
 __all__ = [
