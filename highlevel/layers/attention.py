@@ -326,7 +326,7 @@ class MultiHeadAttention(_Attention):
         )  # fmt: skip
 
 
-class GroupQueryAttention(_Attention):
+class GroupedQueryAttention(_Attention):
     """Attention in which several heads of the query share one head of key and value (J. Ainslie et al., "GQA", 2023).
 
     Formula: that of `MultiHeadAttention`, where head i of the query meets head i // (query heads / key-value heads)
@@ -344,8 +344,6 @@ class GroupQueryAttention(_Attention):
     >>> layer(np.ones((3, 5, 16), "float32"), np.ones((3, 7, 16), "float32")).shape
     (3, 5, 16)
     """
-
-    aliases = ("grouped_query_attention",)
 
     def __init__(
         self,
@@ -412,6 +410,9 @@ class GroupQueryAttention(_Attention):
             query, value, key, query_mask, value_mask, key_mask, attention_mask, return_attention_scores, training,
             use_causal_mask, (1,),
         )  # fmt: skip
+
+
+GroupQueryAttention = GroupedQueryAttention  # its name in `hl.layers`; files have the other
 
 
 def _clone(value: Any) -> Any:

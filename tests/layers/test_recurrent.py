@@ -512,6 +512,33 @@ def test_unknown_lengths_in_functional_models(rng: np.random.Generator) -> None:
         np.testing.assert_array_equal(np.asarray(y)[:, -1], np.asarray(end))
 
 
+def test_encoder_and_decoder(rng: np.random.Generator) -> None:
+    """The last states of one layer are the first of another, as in sequence-to-sequence models."""
+
+    def build(library: object) -> object:
+        source, target = library.Input((None, FEATURES)), library.Input((None, 2))
+        _, h, c = library.layers.LSTM(UNITS, return_state=True)(source)
+        outputs = library.layers.LSTM(UNITS, return_sequences=True)(target, initial_state=[h, c])
+        return library.Model([source, target], library.layers.Dense(2)(outputs))
+
+    theirs, ours = build(keras), build(hl)
+    randomize(theirs, rng)
+    ours.set_weights(theirs.get_weights())
+    values = [sequences(rng, 2, 7, FEATURES), sequences(rng, 2, 4, 2)]
+    assert_same(ours(values), theirs(values))
+
+
+def test_stateful_models_need_and_keep_a_batch_size(rng: np.random.Generator) -> None:
+    inputs = hl.Input(batch_shape=(BATCH, None, FEATURES))
+    layer = hl.layers.GRU(UNITS, stateful=True)
+    model = hl.Model(inputs, layer(inputs))
+    x = sequences(rng)
+    first, second = np.asarray(model(x)), np.asarray(model(x))
+    assert not np.allclose(first, second)
+    layer.reset_state()
+    assert_same(model(x), first)
+
+
 def test_shapes_without_values() -> None:
     layer = hl.layers.LSTM(4, return_sequences=True, return_state=True)
     assert tuple(layer.compute_output_shape((None, None, 3))) == ((None, None, 4), (None, 4), (None, 4))
