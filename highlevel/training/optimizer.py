@@ -48,6 +48,7 @@ class Optimizer(Configurable, kind="optimizer"):
 
     multipliers = Setting(())  # (pattern, factor) pairs; a program is traced anew when they change
     _schedule = Setting(None)
+    _no_decay = Setting(((), ()))  # identities of weights, and words in names, that do not decay
 
     def __init__(
         self,
@@ -74,7 +75,6 @@ class Optimizer(Configurable, kind="optimizer"):
         self.loss_scale_factor = loss_scale_factor
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self._check_options()
-        self._no_decay: tuple[str, ...] = ()
         self._weights: dict[int, Variable] = {}  # by identity, in the order of building
         self._state: dict[int, dict[str, Variable]] = {}
         self.iterations = Variable(np.int64(0), trainable=False, name="iteration", path=f"{self.name}/iteration")
@@ -195,8 +195,7 @@ class Optimizer(Configurable, kind="optimizer"):
     def set_multipliers(self, multipliers: Mapping[str, float], variables: Sequence[Variable] | None = None) -> None:
         """Factors of the learning rate for some weights, by their paths; the last pattern that matches counts.
 
-        multipliers: {"backbone": 0.1, "*bias": 2.0}; a path itself, the beginning of one ("block1" for
-                     "block1/…"), or a pattern with * and ?
+        multipliers: {"backbone": 0.1, "head/bias": 2.0, "block?": 0.5}; whole parts of paths, with * and ?
         variables:   if given, a pattern that matches none of them is an error
         """
         for pattern, factor in multipliers.items():
@@ -223,13 +222,14 @@ class Optimizer(Configurable, kind="optimizer"):
     def exclude_from_weight_decay(
         self, var_list: Sequence[Variable] | None = None, var_names: Sequence[str] | None = None
     ) -> None:
-        """Weights, or words in their paths, that do not decay ("bias", "gamma", "beta")."""
-        self._no_decay = tuple(variable.path for variable in var_list or ()) + tuple(
-            f"*{name}*" for name in var_names or ()
-        )
+        """Weights that do not decay, or words in their names ("bias", "gamma", "beta")."""
+        self._no_decay = tuple(id(variable) for variable in var_list or ()), tuple(var_names or ())
 
     def decays(self, variable: Variable) -> bool:
-        return bool(self.weight_decay) and not any(matches(variable.path, pattern) for pattern in self._no_decay)
+        if not self.weight_decay:
+            return False
+        weights, words = self._no_decay
+        return id(variable) not in weights and not any(word in variable.name for word in words)
 
     # The step -------------------------------------------------------------------------------------------------------
     def minimize(self, loss: Any, variables: Sequence[Variable]) -> None:
@@ -340,9 +340,9 @@ class Optimizer(Configurable, kind="optimizer"):
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path is the pattern, lies under it, or fits it as a pattern with * and ?.
+    """Whether whole parts of a path, one after another, fit a pattern, which may have * and ?.
 
-    >>> matches("body/conv/bias", "*bias"), matches("body/conv/bias", "body"), matches("body2/bias", "body")
-    (True, True, False)
+    >>> matches("net/body/conv/bias", "body"), matches("net/body2/bias", "body"), matches("net/b2/bias", "b*/bias")
+    (True, False, True)
     """
-    return path == pattern or path.startswith(f"{pattern}/") or fnmatch.fnmatchcase(path, pattern)
+    return fnmatch.fnmatchcase(f"/{path}/", f"*/{pattern}/*")

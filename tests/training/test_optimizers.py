@@ -207,7 +207,7 @@ def test_frozen_weights_do_not_move_and_have_no_state():
 
 
 def test_multipliers_scale_the_steps_of_groups():
-    names = ["body/conv/kernel", "body/conv/bias", "head/kernel", "head/bias"]
+    names = ["net/body/conv/kernel", "net/body/conv/bias", "net/head/kernel", "net/head/bias"]
     weights = [Variable(np.zeros(2, "float32"), path=name) for name in names]
     optimizer = optimizers.SGD(1.0, weight_decay=0.0)
     step = compiled(optimizer, weights)
@@ -233,14 +233,17 @@ def test_multipliers_scale_the_decay_too():
 
 
 def test_some_weights_do_not_decay():
-    kernel, bias = (
-        Variable(np.ones(1, "float32"), path="dense/kernel"),
-        Variable(np.ones(1, "float32"), path="dense/bias"),
-    )
+    weights = [
+        Variable(np.ones(1, "float32"), name=name, path=f"bias_layer/{name}") for name in ("kernel", "bias", "scale")
+    ]
     optimizer = optimizers.SGD(1.0, weight_decay=0.5)
-    optimizer.exclude_from_weight_decay(var_names=["bias"])
-    optimizer.apply([np.zeros(1, "float32")] * 2, [kernel, bias])
-    near([kernel.numpy()[0], bias.numpy()[0]], [0.5, 1.0])
+    step = compiled(optimizer, weights)
+    optimizer.exclude_from_weight_decay(var_list=weights[2:], var_names=["bias"])
+    step(*[Tensor.of(np.zeros(1, "float32"))] * 3)
+    near([weight.numpy()[0] for weight in weights], [0.5, 1.0, 1.0])
+    optimizer.exclude_from_weight_decay()  # takes effect at once
+    step(*[Tensor.of(np.zeros(1, "float32"))] * 3)
+    near([weight.numpy()[0] for weight in weights], [0.25, 0.5, 0.5])
 
 
 def test_constraints_apply_after_the_step():
