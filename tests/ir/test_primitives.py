@@ -176,6 +176,31 @@ def test_bad_operands_are_named(primitive: Primitive, sample: Sample, rng: Any) 
                 assert as_dtype(result.numpy().dtype) is result.dtype
 
 
+def distorted(value: Any) -> Any:
+    """Other numbers, and tuples of another length or with another first entry."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        yield from (-1, 0, 99)
+    if isinstance(value, tuple):
+        yield from (value + value[:1], value[:-1])
+        if value and all(isinstance(item, int) for item in value):
+            yield from ((-1, *value[1:]), (99, *value[1:]))
+
+
+@pytest.mark.parametrize(("primitive", "sample"), [case for case in WITH_ATTRIBUTES if case.values[1].attrs])
+def test_bad_attributes_are_named(primitive: Primitive, sample: Sample, rng: Any) -> None:
+    """Whatever the attributes: a result of the shape that the rule tells, or an error of this library."""
+    operands = tensors(sample.draw(rng, as_dtype("float32")))
+    for name, value in sample.attrs.items():
+        for other in distorted(value):
+            try:
+                results = primitive(*operands, **{**sample.attrs, name: other})
+            except HighlevelError as error:
+                assert error.got is not None, error
+            else:
+                for result in results if primitive.multiple else (results,):
+                    assert result.numpy().shape == result.shape
+
+
 # Derivatives ---------------------------------------------------------------------------------------------------------
 DIFFERENTIABLE = [case for case in CASES if case.values[0].vjp is not None and case.values[1].gradient]
 STEP = 1e-5

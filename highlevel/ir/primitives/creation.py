@@ -34,6 +34,12 @@ full = define(
 )  # fmt: skip
 
 
+def _infer_iota(*, shape: tuple[int, ...], axis: int, dtype: DType) -> Spec:
+    if not 0 <= axis < len(shape):
+        raise ArgumentError(f"iota: axis {axis} does not exist", got=f"shape {shape}", expected="an axis of the shape")
+    return _infer(shape=shape, dtype=dtype)
+
+
 def _iota(xp: Any, *, shape: tuple[int, ...], axis: int, dtype: DType) -> Any:
     column = xp.arange(shape[axis]).astype(dtype.numpy)
     return xp.broadcast_to(column.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
@@ -42,7 +48,7 @@ def _iota(xp: Any, *, shape: tuple[int, ...], axis: int, dtype: DType) -> Any:
 iota = define(
     "iota",
     FAMILY,
-    infer=_infer,
+    infer=_infer_iota,
     numpy=_iota,
     vjp=lambda g, y, *, shape, axis, dtype: (),
     samples=(
