@@ -50,7 +50,7 @@ EXAMPLES: dict[str, tuple[Any, ...]] = {  # constructor's arguments, then the sh
     "Embedding": ({"input_dim": 9, "output_dim": 4}, INTEGERS),
     "EinsumDense": ({"equation": "abc,cd->abd", "output_shape": (None, 5), "bias_axes": "d"}, SEQUENCE),
     "MultiHeadAttention": ({"num_heads": 2, "key_dim": 3}, SEQUENCE, (3, 5, 4)),
-    "GroupQueryAttention": ({"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}, SEQUENCE, (3, 5, 4)),
+    "GroupedQueryAttention": ({"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2}, SEQUENCE, (3, 5, 4)),
     "Attention": ({"use_scale": True}, [SEQUENCE, (3, 5, 4)]),
     "AdditiveAttention": ({}, [SEQUENCE, (3, 5, 4)]),
     "SimpleRNNCell": ({"units": 3}, ROWS, [(3, 3)]),
