@@ -114,10 +114,10 @@ def test_replays_are_linear() -> None:
         chain = [x]
         for _ in range(count):
             chain.append(primitives.sin(chain[-1]))
-        start = time.perf_counter()
+        start = time.thread_time()
         replay = Replay({key_of(x): y})
         results = [replay(symbol) for symbol in chain]
-        assert time.perf_counter() - start < 2.0  # a walk of the whole graph for each took minutes
+        assert time.thread_time() - start < 2.0  # a walk of the whole graph for each took minutes
         return [results[-1]]
 
     graph, _ = trace_graph(function, [FLOAT, FLOAT])

@@ -316,9 +316,9 @@ def test_tracing_is_fast() -> None:
 
 
 def _seconds(function: Any) -> float:
-    start = time.perf_counter()
+    start = time.thread_time()
     trace_graph(function, [FLOAT])
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def test_an_open_trace_is_seen() -> None:

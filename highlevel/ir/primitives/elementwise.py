@@ -26,17 +26,20 @@ _TAKES: dict[str, Callable[[DType], bool]] = {
 
 
 def same_shape(name: str, specs: tuple[Spec, ...]) -> tuple[int, ...]:
-    if any(spec.shape != specs[0].shape for spec in specs):
-        raise ShapeError(f"{name}: shapes differ", got=" and ".join(map(str, specs)), expected="operands of one shape")
-    return specs[0].shape
+    shape = specs[0].shape
+    for spec in specs:
+        if spec.shape != shape:
+            raise ShapeError(f"{name}: shapes differ", got=" and ".join(map(str, specs)), expected="equal shapes")
+    return shape
 
 
 def _infer(name: str, takes: str, result: DType | None) -> Callable[..., Spec]:
     def infer(*specs: Spec) -> Spec:
         shape = same_shape(name, specs)
         dtype = specs[0].dtype
-        if any(spec.dtype is not dtype for spec in specs):
-            raise DTypeError(f"{name}: data types differ", got=" and ".join(map(str, specs)), expected="one data type")
+        for spec in specs:
+            if spec.dtype is not dtype:
+                raise DTypeError(f"{name}: types differ", got=" and ".join(map(str, specs)), expected="one data type")
         if not _TAKES[takes](dtype):
             wanted = {"number": "numbers", "float": "floating point", "bits": "integers or bool"}[takes]
             raise DTypeError(f"{name}: wrong data type", got=specs[0], expected=wanted, hint="cast the operand first")
