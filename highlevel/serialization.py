@@ -286,10 +286,11 @@ def deserialize(
 ) -> Any:
     """The object that a description means. Classes are looked up by name in the registry, never imported."""
     name = description["class_name"]
-    family = kind or str(description.get("module") or "").rpartition(".")[2]
+    module = str(description.get("module") or "").rpartition(".")[2]  # "layer" here, "layers" in Keras's files
+    families = [kind] if kind else [family for family in CLASSES if module in (family, f"{family}s", f"{family}es")]
     known: dict[str, type] = {}
-    for candidate in [family] if family in CLASSES else list(CLASSES):
-        known.update(CLASSES[candidate])
+    for family in families or CLASSES:
+        known.update(CLASSES.get(family, {}))
     known.update(custom_objects or {})
     registered = description.get("registered_name")
     cls = _lookup(known, registered if registered in known else name, kind or "class")

@@ -312,6 +312,8 @@ class Layer(Configurable, kind="layer"):
             for layer in list(self.walk_layers())[1:]:
                 layer.trainable = value
         object.__setattr__(self, name, value)
+        if isinstance(value, Variable) and value.name == "variable":
+            value.name = name.lstrip("_")
         if isinstance(value, (Layer, list, tuple, dict)) and name not in self._untracked:
             self._adopt(name, value)
 
@@ -418,9 +420,9 @@ class Layer(Configurable, kind="layer"):
         for name, value in arguments.items():
             arguments[name] = self._to_operands(value)
         self.prepare(bound)
-        masks = self._fill_masks(arguments, parameters)
-        outer_training = _context.training
-        _context.training = arguments.get("training", kwargs.get("training", outer_training))
+        masks = self._fill_masks(arguments, parameters, self._to_operands(kwargs.get("mask")))
+        outer_training, given = _context.training, arguments.get("training", kwargs.get("training"))
+        _context.training = outer_training if given is None else given
         _context.depth += 1
         try:
             with trace.autocast(self.dtype_policy.compute_dtype):
@@ -510,9 +512,9 @@ class Layer(Configurable, kind="layer"):
         self.built = True
         self.assign_paths(self._path.rpartition("/")[0] + "/" if self._path and "/" in self._path else "")
 
-    def _fill_masks(self, arguments: dict[str, Any], parameters: Any) -> Any:
-        """Masks that came with the inputs; hands them to `call` where it takes them."""
-        masks = mask_of(next(iter(arguments.values()), None))
+    def _fill_masks(self, arguments: dict[str, Any], parameters: Any, given: Any) -> Any:
+        """Masks that were given, or came with the inputs; hands them to `call` where it takes them."""
+        masks = given if given is not None else mask_of(next(iter(arguments.values()), None))
         if "mask" in parameters and arguments.get("mask") is None and masks is not None:
             arguments["mask"] = masks
         for name in list(arguments):

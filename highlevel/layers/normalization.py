@@ -345,6 +345,12 @@ class LayerNormalization(_Normalization):
         )  # fmt: skip
         self.axis = _axes(self, axis)
 
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Any:
+        """A layer like the one described; Keras's files also hold `rms_scaling`, which it has given up."""
+        unused = ("rms_scaling",) if not config.get("rms_scaling") else ()
+        return super().from_config({name: value for name, value in config.items() if name not in unused})
+
     def build(self, input_shape: Any) -> None:
         self._add_scale_and_offset(input_shape)
 
