@@ -33,7 +33,7 @@ def _roomy(*items: Any) -> list[Any]:
 @op
 def matmul(x1: Any, x2: Any) -> Any:
     """The matrix product; leading axes broadcast; a vector is a row on the left and a column on the right."""
-    return operators.matmul(*_roomy(*_one_type(x1, x2)))
+    return operators.matmul(*_one_type(*_roomy(operand(x1), operand(x2))))
 
 
 @op

@@ -263,22 +263,28 @@ def scatter_update(inputs: Any, indices: Any, updates: Any, reduction: str | Non
 
 
 def _scatter_product(x: Any, index: Any, new: Any) -> Any:
-    """For each element of x the product of its updates: one after the other, so that it is right for zeros, too."""
-    from highlevel.ir import control
+    """For each element of x the product of its updates, by multiplication alone, so that zeros do no harm.
 
+    Updates are sorted by their place; running products of those at one place double their reach in each round.
+    """
     k = index.shape[-1]
-    count = int(np.prod(index.shape[:-1]))
-    index = operators.reshape(index, count, k)
-    rows = operators.reshape(new, count, *new.shape[index.ndim - 1 :][: x.ndim - k]) if k < x.ndim else None
-    rows = operators.reshape(new, count) if rows is None else operators.reshape(new, count, *x.shape[k:])
-
-    def step(product: Any, item: Any) -> Any:
-        at, value = item
-        at = operators.reshape(at, 1, k)
-        old = primitives.gather(product, at)
-        return primitives.scatter_set(product, at, operators.multiply(old, operators.reshape(value, old.shape))), None
-
-    return control.scan(step, operators.ones_like(x), (index, rows))[0]
+    rows = operators.reshape(new, -1, *x.shape[k:])
+    index = operators.reshape(index, -1, k)
+    place = operators.full((index.shape[0],), 0, index.dtype)
+    for axis in range(k):
+        place = place * x.shape[axis] + index[:, axis]
+    order = primitives.argsort(place, axis=0, descending=False)
+    place, rows, index = (v[order] for v in (place, rows, index))
+    distance, count = 1, rows.shape[0]
+    while distance < count:
+        same = primitives.equal(place[distance:], place[:-distance])
+        same = operators.broadcast_to(operators.reshape(same, -1, *(1,) * (rows.ndim - 1)), rows[distance:].shape)
+        more = primitives.select(same, rows[:-distance], operators.ones_like(rows[distance:]))
+        rows = primitives.concatenate(rows[:distance], rows[distance:] * more, axis=0)
+        distance *= 2
+    return primitives.scatter_set(
+        operators.ones_like(x), index, rows
+    )  # of several the last one stays: the whole product
 
 
 def _index_columns(indices: Any, x: Any, name: str) -> Any:

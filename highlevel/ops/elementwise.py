@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from highlevel.errors import DTypeError
-from highlevel.ir import REGISTRY, Primitive, control, operators, primitives
+from highlevel.ir import operators, primitives
 from highlevel.ir.dtypes import as_dtype, bool_, int32
 from highlevel.ir.operators import cast, match, operand
-from highlevel.ir.spec import Spec
 
 from .arguments import floating
-from .registry import COVERED, OPS, op, register
+from .registry import COVERED, op, register
 
 Function = Callable[..., Any]
 
 
-def _named(name: str, function: Function, summary: str) -> Function:
+def named(name: str, function: Function, summary: str) -> Function:
+    """Registers a function that was made by another one."""
     function.__name__ = function.__qualname__ = name
     function.__doc__ = summary
     function.__module__ = __name__
@@ -31,7 +31,7 @@ def _named(name: str, function: Function, summary: str) -> Function:
 def _real(name: str, primitive: str, summary: str) -> Function:
     """A primitive of one floating operand."""
     COVERED.add(primitive)
-    return _named(name, lambda x: getattr(primitives, primitive)(floating(x)), summary)
+    return named(name, lambda x: getattr(primitives, primitive)(floating(x)), summary)
 
 
 def _number(x: Any) -> Any:
@@ -50,7 +50,7 @@ def _paired(name: str, primitive: str, summary: str, *, real: bool = False, numb
             a, b = cast(a, int32), cast(b, int32)
         return getattr(primitives, primitive)(a, b)
 
-    return _named(name, call, summary)
+    return named(name, call, summary)
 
 
 # One operand -----------------------------------------------------------------------------------------------------
@@ -344,41 +344,6 @@ not_equal = _paired("not_equal", "not_equal", "Whether x1 ≠ x2.")
 subtract = _paired("subtract", "sub", "x1 − x2.")
 
 
-def _bits(name: str, primitive: str, summary: str) -> Function:
-    COVERED.add(primitive)
-
-    def call(x: Any, y: Any) -> Any:
-        a, b = match(x, y, operator=name)
-        if a.dtype.is_float:
-            raise DTypeError(
-                f"{name}: bits of integers only", got=f"{a.spec} and {b.spec}", expected="integers or bool"
-            )
-        return getattr(primitives, primitive)(a, b)
-
-    return _named(name, call, summary)
-
-
-bitwise_and = _bits("bitwise_and", "bit_and", "The bits that both have.")
-bitwise_or = _bits("bitwise_or", "bit_or", "The bits that either has.")
-bitwise_xor = _bits("bitwise_xor", "bit_xor", "The bits that just one has.")
-bitwise_left_shift = _bits("bitwise_left_shift", "shift_left", "The bits of x moved up by y places.")
-left_shift = _bits("left_shift", "shift_left", "The bits of x moved up by y places.")
-bitwise_right_shift = _bits("bitwise_right_shift", "shift_right", "The bits of x moved down by y places.")
-right_shift = _bits("right_shift", "shift_right", "The bits of x moved down by y places.")
-
-
-@op
-def bitwise_invert(x: Any) -> Any:
-    """All bits flipped; for bool: not."""
-    return primitives.invert(operand(x))
-
-
-@op
-def bitwise_not(x: Any) -> Any:
-    """All bits flipped; for bool: not."""
-    return primitives.invert(operand(x))
-
-
 @op
 def greater(x1: Any, x2: Any) -> Any:
     """Whether x1 > x2."""
@@ -394,7 +359,9 @@ def greater_equal(x1: Any, x2: Any) -> Any:
 @op
 def power(x1: Any, x2: Any) -> Any:
     """x1 to the power x2."""
-    return operators.power(operand(x1) if not isinstance(x1, operators.Scalar) else x1, x2)
+    if isinstance(x1, operators.Scalar):
+        return operators.power(x1, _number(x2))
+    return operators.power(_number(x1), x2)
 
 
 @op
@@ -500,107 +467,3 @@ def nextafter(x1: Any, x2: Any) -> Any:
     from_zero = primitives.select(operators.less(b, 0.0), -tiny, tiny)
     moved = primitives.select(operators.equal(a, 0.0), from_zero, moved)
     return primitives.select(isnan(a) | isnan(b), a + b, primitives.select(primitives.equal(a, b), b, moved))
-
-
-def _integers(name: str, x1: Any, x2: Any) -> Any:
-    a, b = match(x1, x2, operator=name)
-    if not a.dtype.is_integer:
-        raise DTypeError(f"{name}: operands are not integers", got=f"{a.spec} and {b.spec}", expected="integers")
-    return a, b
-
-
-@op
-def gcd(x1: Any, x2: Any) -> Any:
-    """The greatest common divisor, by Euclid's algorithm."""
-    a, b = _integers("gcd", x1, x2)
-
-    def step(a: Any, b: Any) -> Any:
-        done = operators.equal(b, 0)
-        rest = primitives.mod(a, primitives.select(done, operators.ones_like(b), b))
-        return primitives.select(done, a, b), primitives.select(done, b, rest)
-
-    def goes_on(a: Any, b: Any) -> Any:
-        return primitives.reduce_max(operators.not_equal(b, 0), axes=tuple(range(b.ndim)))
-
-    if a.size == 0:
-        return a
-    return operators.absolute(control.while_loop(goes_on, step, (a, b))[0])
-
-
-@op
-def lcm(x1: Any, x2: Any) -> Any:
-    """The least common multiple."""
-    a, b = _integers("lcm", x1, x2)
-    divisor = gcd(a, b)
-    safe = primitives.maximum(divisor, operators.ones_like(divisor))
-    return operators.absolute(primitives.floor_div(a, safe) * b)
-
-
-# Truth -----------------------------------------------------------------------------------------------------------
-def _truth(x: Any) -> Any:
-    return cast(x, bool_)
-
-
-@op
-def logical_and(x1: Any, x2: Any) -> Any:
-    """Whether both are true (not zero)."""
-    return operators.bitwise_and(_truth(x1), _truth(x2))
-
-
-@op
-def logical_or(x1: Any, x2: Any) -> Any:
-    """Whether either is true (not zero)."""
-    return operators.bitwise_or(_truth(x1), _truth(x2))
-
-
-@op
-def logical_xor(x1: Any, x2: Any) -> Any:
-    """Whether just one is true (not zero)."""
-    return operators.bitwise_xor(_truth(x1), _truth(x2))
-
-
-@op
-def logical_not(x: Any) -> Any:
-    """Whether the value is false (zero)."""
-    return primitives.invert(_truth(x))
-
-
-@op
-def isclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    """Whether |x1 − x2| ≤ atol + rtol·|x2|."""
-    a, b = match(x1, x2, operator="isclose", floating=True)
-    near = operators.less_equal(primitives.abs(a - b), atol + rtol * primitives.abs(b)) & isfinite(b)
-    same = primitives.equal(a, b) | near
-    return same | (isnan(a) & isnan(b)) if equal_nan else same
-
-
-@op
-def allclose(x1: Any, x2: Any, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Any:
-    """Whether all elements are close; see `isclose`."""
-    close = isclose(x1, x2, rtol, atol, equal_nan)
-    return primitives.invert(cast(primitives.reduce_sum(cast(~close, int32), axes=tuple(range(close.ndim))), bool_))
-
-
-# Whatever else is in the language --------------------------------------------------------------------------------
-def _exposed(primitive: Primitive) -> Function:
-    """An elementwise primitive as a function: promotion and broadcasting, floats where it takes nothing else."""
-    arity = len(primitive.samples[0].operands)
-    try:
-        primitive.infer(*[Spec((), int32)] * arity)
-        real = False
-    except DTypeError:
-        real = True
-
-    def call(*operands: Any) -> Any:
-        if len(operands) != arity:
-            raise TypeError(f"{primitive.name} takes {arity} operands but got {len(operands)}")
-        return primitive(*match(*operands, operator=primitive.name, floating=real))
-
-    return _named(primitive.name, call, primitive.summary or f"{primitive.name}, elementwise.")
-
-
-EXPOSED: dict[str, Function] = {
-    name: _exposed(primitive)
-    for name, primitive in REGISTRY.items()
-    if primitive.family == "elementwise" and name not in OPS and name not in COVERED and primitive.samples
-}
