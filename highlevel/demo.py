@@ -7,7 +7,7 @@ ships them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ def make_report(
     tuned: FineTuned,
     test: Labelled,
     probabilities: np.ndarray,
-    rows: list[tuple[str, object]],
+    rows: Sequence[tuple[str, object]],
     note: str,
 ) -> Path:
     """Writes the report of a fine-tuning: curves, confusion matrix, sample predictions."""

@@ -117,7 +117,7 @@ def test_dot_function(rng):
         (hl.layers.Concatenate, [(2, 3), (4, 3)], ["axis 0", "x[None]"]),
         (lambda: hl.layers.Dot(axes=1), [(2, 3), (2, 4)], ["axes=(1, 1)"]),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 @pytest.mark.parametrize("symbolic", [False, True])
 def test_wrong_inputs(layer, shapes, words, symbolic):

