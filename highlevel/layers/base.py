@@ -599,10 +599,14 @@ def _unique(name: str, taken: set[str]) -> str:
     return f"{name}_{count}"
 
 
-@functools.cache
-def call_signature(cls: Any) -> inspect.Signature:
+def call_signature(cls: type[Layer]) -> inspect.Signature:
     """The signature of a layer class's `call`, without self."""
-    signature = inspect.signature(cls.call)
+    return _signature_without_self(cls.call)
+
+
+@functools.cache
+def _signature_without_self(call: Any) -> inspect.Signature:
+    signature = inspect.signature(call)
     return signature.replace(parameters=list(signature.parameters.values())[1:])
 
 

@@ -65,6 +65,34 @@ def test_frozen_batch_normalization_is_inference_and_does_not_move(rng):
     assert not (layer.moving_mean.numpy() == before[2]).any()
 
 
+@pytest.mark.parametrize("arguments", [{}, {"axis": 1}, {"renorm": True}], ids=str)
+@pytest.mark.parametrize("masked", [False, True])
+def test_gradients_while_training(rng, arguments, masked):
+    layer = hl.layers.BatchNormalization(dtype="float64", **arguments)
+    x, weight = rng.normal(size=(4, 5, 3)), rng.normal(size=(4, 5, 3))
+    mask = (rng.random((4, 3 if arguments.get("axis") == 1 else 5)) < 0.7) if masked else None
+    layer.build(x.shape)
+
+    def loss(x):
+        return hl.ops.sum(layer(x, training=True, mask=mask) * weight)
+
+    def run(x):
+        start = layer.get_weights()
+        y = float(loss(x))
+        layer.set_weights(start)  # the averages move with each call
+        return y
+
+    direction = rng.normal(size=x.shape)
+    if arguments.get("renorm"):  # the correction is held fixed: the gradient of plain normalization, r times
+        plain = hl.layers.BatchNormalization(dtype="float64")
+        r = np.sqrt(x.reshape(-1, 3).var(axis=0) + 1e-3) if not masked else np.sqrt(x[mask].var(axis=0) + 1e-3)
+        other = hl.grad(lambda x: hl.ops.sum(plain(x, training=True, mask=mask) * weight * r))(x)
+        np.testing.assert_allclose(hl.grad(loss)(x), other, rtol=1e-5, atol=1e-6)
+    else:
+        expected = (run(x + 1e-6 * direction) - run(x - 1e-6 * direction)) / 2e-6
+        np.testing.assert_allclose(np.sum(np.asarray(hl.grad(loss)(x)) * direction), expected, rtol=1e-5)
+
+
 def test_moving_averages_are_not_trained(rng):
     layer = hl.layers.BatchNormalization(name="bn")
     layer.build((None, 3))
