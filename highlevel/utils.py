@@ -35,7 +35,7 @@ def to_categorical(x: Any, num_classes: int | None = None) -> np.ndarray:
         raise ArgumentError(
             "to_categorical: a label is out of range", got=f"{labels[place]} at {place}", expected=f"0…{count - 1}"
         )
-    return (labels[..., None] == np.arange(count)).astype(np.float32)
+    return np.asarray(labels[..., None] == np.arange(count), np.float32)
 
 
 def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
@@ -47,7 +47,7 @@ def normalize(x: Any, axis: int = -1, order: int = 2) -> np.ndarray:
     array = np.asarray(x)
     norm = np.atleast_1d(np.linalg.norm(array, order, axis))
     norm[norm == 0] = 1
-    return array / np.expand_dims(norm, axis)
+    return np.asarray(array / np.expand_dims(norm, axis))
 
 
 def pad_sequences(

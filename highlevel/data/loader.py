@@ -87,42 +87,48 @@ class ArrayLoader:
             rows: Any = slice(start, start + self.batch_size)
             if order is not None:
                 rows = order[rows]
-            yield Batch(*(None if part is None else tree.map(lambda a: a[rows], part) for part in self.parts))
+            yield Batch(*(_rows(part, rows) for part in self.parts))
 
     @property
     def parts(self) -> tuple[Any, Any, Any]:
         return self.x, self.y, self.weight
 
 
+def _rows(part: Any, rows: Any) -> Any:
+    return None if part is None else tree.map(lambda array: array[rows], part)
+
+
 class IterableLoader:
     """Batches from anything that can be iterated over: generators, data sets, PyTorch's DataLoader.
 
-    Each item is (x, y), (x, y, weight), or x alone. An iterator that ends is not begun again: `steps` says how many
-    batches make an epoch of it.
+    Each item is (x, y), (x, y, weight), or x alone.
+
+    steps:   batches of an epoch, if that is not one pass through the source
+    goes_on: whether an epoch of `steps` batches begins where the last one ended, as training wants it; otherwise it
+             begins at the beginning, so that validation always sees the same data. Iterators cannot but go on
     """
 
-    def __init__(self, source: Iterable[Any], *, steps: int | None = None) -> None:
+    def __init__(self, source: Iterable[Any], *, steps: int | None = None, goes_on: bool = False) -> None:
         self.source = source
-        self.restarts = iter(source) is not source
-        self._iterator: Iterator[Any] | None = None if self.restarts else iter(source)
+        self.restarts = not isinstance(source, Iterator)
+        self.goes_on = goes_on or not self.restarts
+        self._iterator: Iterator[Any] | None = None
         self._own_steps = steps
         self.steps: int | None = steps if steps is not None else _length(source)
 
     def __iter__(self) -> Iterator[Batch]:
-        if self._own_steps is None:
-            yield from map(to_batch, self.source if self._iterator is None else self._iterator)
-            return
-        for count in range(self._own_steps):  # an epoch of `steps` batches goes on where the last one ended
-            if self._iterator is None:
-                self._iterator = iter(self.source)
+        if self._iterator is None or not self.goes_on or self._own_steps is None:
+            self._iterator = iter(self.source)
+        count, empty = 0, False
+        while self._own_steps is None or count < self._own_steps:
             item = next(self._iterator, _END)
-            if item is _END and self.restarts and count > 0:
-                self._iterator = iter(self.source)
-                item = next(self._iterator, _END)
-            if item is _END:
-                self._iterator = None if self.restarts else self._iterator
+            if item is not _END:
+                count, empty = count + 1, False
+                yield to_batch(item)
+            elif self._own_steps is not None and self.restarts and not empty:
+                self._iterator, empty = iter(self.source), True  # the next pass
+            else:
                 return
-            yield to_batch(item)
 
 
 _END = object()
@@ -139,8 +145,8 @@ def to_batch(item: Any) -> Batch:
     """One item of a data set as a batch."""
     if isinstance(item, Batch):
         return item
-    if (isinstance(item, tuple) and 1 <= len(item) <= 3) or (isinstance(item, list) and len(item) == 2):
-        parts = tuple(item)  # a list of two is what PyTorch's DataLoader gives
+    if (isinstance(item, tuple) and 1 <= len(item) <= 3) or (isinstance(item, list) and len(item) in (2, 3)):
+        parts = tuple(item)  # PyTorch's DataLoader gives lists
     else:
         parts = (item,)
     names = ("x", "y", "sample_weight")
@@ -156,21 +162,37 @@ def make_loader(
     shuffle: bool = False,
     seed: int | None = None,
     steps: int | None = None,
+    goes_on: bool = False,
 ) -> Loader:
     """The loader for arrays (with `y` and `weight` beside them) or for an iterable of batches."""
     if x is None:
         raise ArgumentError("there is no data", got="x=None", expected="arrays, or an iterable of batches (x, y)")
-    if _is_arrays(x):
-        return ArrayLoader(x, y, weight, batch_size=batch_size or 32, shuffle=shuffle, seed=seed)
+    if not (y is None and _is_batches(x)) and _is_arrays(x):
+        arrays = ArrayLoader(
+            x, y, weight, batch_size=32 if batch_size is None else batch_size, shuffle=shuffle, seed=seed
+        )
+        return arrays if steps is None else IterableLoader(arrays, steps=steps, goes_on=goes_on)
     if not isinstance(x, Iterable):
         raise ArgumentError(
             "this is not data", got=type(x).__name__, expected="arrays, or an iterable of batches (x, y)"
         )
-    if y is not None:
-        raise ArgumentError(
-            "y is given twice", got="an iterable as x, and y", expected="batches (x, y) from the iterable"
-        )
-    return IterableLoader(x, steps=steps)
+    for name, value in (("y", y), ("sample_weight", weight)):
+        if value is not None:
+            raise ArgumentError(
+                f"{name} is given twice",
+                got=f"an iterable as x, and {name}",
+                expected="batches (x, y) or (x, y, sample_weight) from the iterable",
+            )
+    return IterableLoader(x, steps=steps, goes_on=goes_on)
+
+
+def _is_batches(x: Any) -> bool:
+    """Whether it is a list of batches (x, y[, weight]) rather than of arrays."""
+    return isinstance(x, list) and bool(x) and all(isinstance(i, tuple) and _is_arrays_of_rows(i) for i in x)
+
+
+def _is_arrays_of_rows(item: Any) -> bool:
+    return all(getattr(leaf, "ndim", 0) > 0 or leaf is None for leaf in tree.leaves(item))
 
 
 def _is_arrays(x: Any) -> bool:

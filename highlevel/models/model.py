@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from highlevel.data.preprocess import Preprocessing
 from highlevel.errors import ArgumentError, HighlevelError, did_you_mean
-from highlevel.ir import Tensor, tree
+from highlevel.ir import Setting, Tensor, as_dtype, tree
 from highlevel.ir.operand import Operand
 from highlevel.layers import Layer
+from highlevel.serialization import accepted_arguments
 from highlevel.training.trainer import Trainer
 
 from . import surgery
@@ -34,11 +36,15 @@ class Model(Layer):
     (3, 2)
     """
 
-    _untracked = Layer._untracked | {"_graph", "_trainer", "history", "preprocessing", "class_names", "group_patterns", "origin"}
+    _untracked = Layer._untracked | {
+        *("_setting__graph", "_first_call", "_trainer", "history"),
+        *("preprocessing", "class_names", "group_patterns", "origin"),
+    }
     stop_training = False  # callbacks set it to end `fit`
     history: Any = None  # the `History` of the last `fit`
-    _graph: CallGraph | None = None
+    _graph: Any = Setting(None)  # a `CallGraph`; a program that ran it is traced anew when it changes
     _trainer: Trainer | None = None
+    _first_call: dict[str, Any] | None = None  # placeholders like the arguments that a subclassed model was built with
     preprocessing: Preprocessing | None = None  # how images become its input; saved with it
     class_names: list[str] | None = None  # what its outputs mean; saved with it
     group_patterns: list[str] | None = None  # patterns of layer names, from input to output
@@ -63,6 +69,14 @@ class Model(Layer):
         graph.name_layers()
         self._graph = graph
         self.mark_built()
+
+    def build_from(self, bound: inspect.BoundArguments) -> None:
+        self._first_call = {
+            name: tree.map(_placeholder_like, value)
+            for name, value in bound.arguments.items()
+            if any(hasattr(leaf, "shape") for leaf in tree.leaves(value))
+        }
+        super().build_from(bound)
 
     # Structure -------------------------------------------------------------------------------------------------------
     @property
@@ -124,7 +138,8 @@ class Model(Layer):
                 f"{self.name}: a subclassed model has no {what} until it is called on an Input",
                 hint="hl.Model(x, model(x)) with x = hl.Input(…)",
             )
-        return self._graph
+        graph: CallGraph = self._graph
+        return graph
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """The layer of that name (or path: "backbone/stage3"), or at that place."""
@@ -275,6 +290,12 @@ class Model(Layer):
         """Freezes all before a layer, or before a group by number (−1: all but the last); returns the model."""
         return surgery.freeze_to(self, layer)
 
+    def _replace_member(self, old: Layer, new: Layer) -> None:
+        """Puts a layer in the place of another in the attributes of the model."""
+        for name, value in list(self.__dict__.items()):
+            if value is old:
+                setattr(self, name, new)
+
     # Looking and keeping ---------------------------------------------------------------------------------------------
     def summary(self, line_length: int | None = None, print_fn: Any = None, show_trainable: bool = False) -> None:
         """Prints the layers, their output shapes and numbers of parameters."""
@@ -316,4 +337,17 @@ class Model(Layer):
             from .saving import model_from_graph_config
 
             return model_from_graph_config(config)
-        return super().from_config(config)
+        known, takes_any = accepted_arguments(cls)
+        if takes_any:
+            return super().from_config(config)
+        model = super().from_config({name: value for name, value in config.items() if name in known})
+        model.name = config.get("name", model.name)
+        return model
+
+
+def _placeholder_like(leaf: Any) -> Any:
+    """A placeholder for an array, of any batch size; anything else as it is."""
+    if not hasattr(leaf, "shape"):
+        return leaf
+    shape = tuple(leaf.shape)
+    return Placeholder((None, *shape[1:]) if shape else shape, as_dtype(leaf.dtype))

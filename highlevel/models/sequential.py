@@ -8,7 +8,7 @@ from typing import Any
 from highlevel.errors import ArgumentError
 from highlevel.layers import Layer
 from highlevel.layers.base import _unique
-from highlevel.serialization import serialize, snake_case
+from highlevel.serialization import deserialize, serialize, snake_case
 
 from .functional import CallGraph
 from .model import Model
@@ -27,29 +27,36 @@ class Sequential(Model):
     """
 
     _untracked = Model._untracked | {"_stack", "_input"}
+    _stack: list[Layer]
 
     def __init__(
         self, layers: Iterable[Any] = (), *, name: str | None = None, trainable: bool = True, dtype: Any = None
     ) -> None:
         super().__init__(name=name, trainable=trainable, dtype=dtype)
-        self._stack: list[Layer] = []
+        self._stack = []
         self._input: Placeholder | None = None
         for layer in layers or ():
             self._push(layer)
         self._rebuild()
 
     def add(self, layer: Any) -> None:
-        """Adds a layer at the end."""
+        """Adds a layer at the end. A compiled model has to be compiled again."""
         self._push(layer)
         self._rebuild()
+        self._trainer = None
 
     def pop(self) -> Layer:
-        """Takes the last layer away and returns it."""
+        """Takes the last layer away and returns it. A compiled model has to be compiled again."""
         if not self._stack:
             raise ArgumentError(f"{self.name}: there is no layer to take away")
         layer = self._stack.pop()
         self._rebuild()
+        self._trainer = None
         return layer
+
+    def _replace_member(self, old: Layer, new: Layer) -> None:
+        self._stack = [new if layer is old else layer for layer in self._stack]
+        super()._replace_member(old, new)
 
     def _push(self, layer: Any) -> None:
         if isinstance(layer, Placeholder):
@@ -122,6 +129,8 @@ class Sequential(Model):
         return inputs
 
     def get_config(self) -> dict[str, Any]:
+        if type(self).__init__ is not Sequential.__init__:
+            return Layer.get_config(self)  # a subclass makes its layers itself
         config: dict[str, Any] = {"name": self.name, "trainable": bool(self.trainable)}
         if self._policy is not None:
             config["dtype"] = self._policy.name
@@ -133,8 +142,8 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: Any) -> Any:
-        from highlevel.serialization import deserialize
-
+        if cls.__init__ is not Sequential.__init__:
+            return super().from_config(config)
         layers: list[Any] = [deserialize(item, kind="layer") for item in config["layers"]]
         if config.get("build_input_shape"):
             layers.insert(0, Input(batch_shape=tuple(config["build_input_shape"]), dtype=config.get("input_dtype")))

@@ -44,9 +44,25 @@ def features(model: Model, at: str | Layer | None = None, name: str | None = Non
     if at is None:
         end: Any = call_of(model, find_head(model)).args[0]
     else:
-        call = call_of(model, model.get_layer(at) if isinstance(at, str) else at)
-        end = tree.unflatten(call.structure, call.outputs)
+        end = _output_of(model, at)
     return Model(model.input, end, name=name or f"{model.name}_features")
+
+
+def _output_of(model: Model, at: str | Layer) -> Any:
+    """The placeholders that a layer makes; for "body/conv", that the layer makes inside the model "body"."""
+    from .model import Model
+
+    first, _, rest = at.partition("/") if isinstance(at, str) else (at, "", "")
+    layer = model.get_layer(first) if isinstance(first, str) else first
+    call = call_of(model, layer)
+    if not rest:
+        return tree.unflatten(call.structure, call.outputs)
+    if not isinstance(layer, Model) or layer._graph is None:
+        raise ArgumentError(
+            f"{model.name}: the outputs inside of {first!r} ({type(layer).__name__}) cannot be had",
+            expected="a path through functional or sequential models",
+        )
+    return features(layer, rest)(*call.args)
 
 
 def replace_layer(model: Model, old: Layer, new: Layer) -> None:
@@ -68,6 +84,7 @@ def replace_layer(model: Model, old: Layer, new: Layer) -> None:
             outputs = Placeholder.__highlevel_function__(target, args, kwargs)
         for before, after in zip(call.outputs, tree.leaves(outputs), strict=True):
             known[id(before)] = after
+    model._replace_member(old, new)
     model._set_graph(CallGraph.between(graph.inputs, tree.map(current, graph.outputs)))
     model._trainer = None  # how it was trained belongs to the model that it was
 

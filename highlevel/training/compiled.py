@@ -31,16 +31,22 @@ def per_output(value: Any, outputs: Any, names: Sequence[str], what: str) -> lis
     return [value] * count
 
 
-def leaves_like(value: Any, outputs: Any, names: Sequence[str], what: str) -> list[Any]:
-    """Targets or weights, one entry per output."""
+def leaves_like(
+    value: Any, outputs: Any, names: Sequence[str], what: str, required: Sequence[str] = ()
+) -> list[Any]:
+    """Targets or weights, one entry per output; a dictionary may leave out those that are not required."""
     count = len(tree.leaves(outputs))
     if value is None:
         return [None] * count
     if isinstance(value, dict):
-        missing = [name for name in names if name not in value]
-        if missing and what == "y":
+        unknown = [key for key in value if key not in names]
+        missing = [name for name in required if name not in value]
+        if unknown or missing:
             raise ArgumentError(
-                f"{what}: the target of output {missing[0]!r} is missing", got=sorted(value), expected=names
+                f"{what}: {f'there is no output {unknown[0]!r}' if unknown else f'{missing[0]!r} is missing'}",
+                got=sorted(value, key=str),
+                expected=list(names),
+                hint=did_you_mean(unknown[0], names) if unknown else None,
             )
         return [value.get(name) for name in names]
     found = tree.leaves(value)
@@ -65,13 +71,14 @@ class LossSet:
     def __call__(self, y: Any, outputs: Any, weight: Any, names: Sequence[str]) -> tuple[Any, dict[str, Any]]:
         """The total, and the losses of the single outputs by name where there are several."""
         predictions = tree.leaves(outputs)
-        targets = leaves_like(y, outputs, names, "y")
+        losses = self.resolved(outputs, names)
+        targets = self._targets(y, outputs, names, losses)
         weights = (
             leaves_like(weight, outputs, names, "sample_weight") if _is_several(weight) else [weight] * len(targets)
         )
         terms: dict[str, Any] = {}
         total = None
-        rows = zip(self.resolved(outputs, names), targets, predictions, weights, names, strict=True)
+        rows = zip(losses, targets, predictions, weights, names, strict=True)
         for (loss, factor), target, prediction, sample_weight, name in rows:
             if loss is None or target is None:
                 continue
@@ -82,10 +89,16 @@ class LossSet:
             total = ops.zeros((), "float32")
         return total, terms if len(predictions) > 1 else {}
 
+    @staticmethod
+    def _targets(y: Any, outputs: Any, names: Sequence[str], losses: Sequence[tuple[Any, float]]) -> list[Any]:
+        required = [name for name, (loss, _) in zip(names, losses, strict=True) if loss is not None]
+        return leaves_like(y, outputs, names, "y", required)
+
     def check(self, y: Any, outputs: Any, names: Sequence[str]) -> None:
         """Looks at targets on the host, before anything runs; `outputs` is a tree of specs."""
-        targets = leaves_like(y, outputs, names, "y")
-        rows = zip(self.resolved(outputs, names), targets, tree.leaves(outputs), names, strict=True)
+        losses = self.resolved(outputs, names)
+        targets = self._targets(y, outputs, names, losses)
+        rows = zip(losses, targets, tree.leaves(outputs), names, strict=True)
         for (loss, _), target, spec, name in rows:
             if loss is not None and target is not None:
                 try:
@@ -114,7 +127,7 @@ class MetricSet:
             return self._found
         several = len(tree.leaves(outputs)) > 1
         found: list[list[tuple[str, Any, bool]]] = [[] for _ in tree.leaves(outputs)]
-        taken = {"loss"}
+        taken, used = {"loss"}, set()
         for requested, weighted in ((self.requested, False), (self.requested_weighted, True)):
             for place, (items, target, prediction) in enumerate(
                 zip(_metric_lists(requested, outputs, names), targets, tree.leaves(outputs), strict=True)
@@ -123,6 +136,9 @@ class MetricSet:
                     if target is None:
                         continue
                     metric = metrics_module.resolve_metric(item, target.spec, prediction.spec)
+                    if id(metric) in used:  # given once for several outputs: each has its own state
+                        metric = type(metric).from_config(metric.get_config())
+                    used.add(id(metric))
                     label = item if isinstance(item, str) and item in ("acc", "accuracy") else metric.name
                     name = f"{names[place]}_{label}" if several else label
                     while name in taken:
@@ -169,7 +185,7 @@ class MetricSet:
                 yield metric
 
     def ordered(self, results: Mapping[str, Any]) -> Logs:
-        """Results with the loss first, then losses of outputs, then metrics in the order in which they were asked for."""
+        """Results with the loss first, then losses of outputs, then metrics in the order of `compile`."""
         names = ["loss", *self.output_losses, *(name for rows in self._found or [] for name, _, _ in rows)]
         known = {name: results[name] for name in names if name in results}
         return Logs({**known, **{name: value for name, value in results.items() if name not in known}})

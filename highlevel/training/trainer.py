@@ -4,15 +4,17 @@ late.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from highlevel import random
-from highlevel.data.loader import ArrayLoader, Batch, Loader, arrays_of, count_samples, make_loader
-from highlevel.errors import ArgumentError, did_you_mean
+from highlevel.data.loader import ArrayLoader, Batch, IterableLoader, Loader, arrays_of, count_samples, make_loader
+from highlevel.errors import ArgumentError
 from highlevel.ir import Compiled, Tensor, as_dtype, tree
+from highlevel.ir.variable import epoch
 from highlevel.layers import Layer
 from highlevel.layers.base import collect_losses
 from highlevel.layers.shapes import OpenSpec, infer
@@ -20,7 +22,7 @@ from highlevel.layers.shapes import OpenSpec, infer
 from . import optimizers
 from .callbacks import CallbackList, History
 from .compiled import Logs, LossSet, MetricSet
-from .validation import split_validation
+from .validation import class_weights, combine_weights, split_validation
 
 
 class Trainer:
@@ -40,8 +42,8 @@ class Trainer:
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
     ) -> None:
-        self.model = model
-        self.optimizer = optimizers.get(optimizer) if optimizer is not None else None
+        self.model: Any = model
+        self.optimizer: Any = optimizers.get(optimizer) if optimizer is not None else None
         self.loss = loss
         self.losses = LossSet(loss, loss_weights)
         self.metrics = MetricSet(metrics, weighted_metrics)
@@ -50,6 +52,7 @@ class Trainer:
         self._test = Compiled(self._test_function, eager=run_eagerly)
         self._predict = Compiled(self._predict_function, eager=run_eagerly)
         self._output_specs: Any = None
+        self._structure: tuple[int, list[Any]] = 0, []
 
     # Steps -----------------------------------------------------------------------------------------------------------
     def train_step(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:
@@ -89,6 +92,7 @@ class Trainer:
         return sorted(outputs) if isinstance(outputs, dict) else [f"output_{i}" for i in range(count)]
 
     def _train_function(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:
+        self.model.assign_paths()  # rates go by path, and layers may have been part of another model in between
         return self.train_step(x, y, weight)
 
     def _test_function(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:
@@ -138,9 +142,12 @@ class Trainer:
         if validation_split:
             (x, y, sample_weight), validation_data = split_validation(x, y, sample_weight, validation_split, split)
         loader = make_loader(
-            x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=_draw_seed(seed), steps=steps_per_epoch
-        )
+            x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=_draw_seed(seed), steps=steps_per_epoch,
+            goes_on=True,
+        )  # fmt: skip
         validation = _validation_loader(validation_data, validation_batch_size or batch_size, validation_steps)
+        check_passes(loader, epochs - initial_epoch, "steps_per_epoch")
+        check_passes(validation, (epochs - initial_epoch) // validation_freq, "validation_steps")
         self._prepare(loader, validation)
         callback_list = CallbackList(
             callbacks, model=self.model, verbose=verbose, epochs=epochs, steps=loader.steps, add_history=True
@@ -150,44 +157,54 @@ class Trainer:
         logs: dict[str, Any] = {}
         try:
             for epoch in range(initial_epoch, epochs):
-                logs = self._run_epoch(epoch, loader, callback_list, class_weight)
+                logs, steps = self._run_epoch(epoch, loader, callback_list, class_weight)
+                if not steps and loader.steps is None:
+                    raise no_batches()
+                if not steps:
+                    break
                 if validation is not None and (epoch + 1) % validation_freq == 0:
                     found = self._run_test(validation, callback_list)
                     logs.update({f"val_{name}": value for name, value in found.items()})
                 callback_list.on_epoch_end(epoch, logs)
                 if self.model.stop_training:
                     break
+            self.optimizer.finalize_variable_values(self.model.trainable_variables)
         finally:
             callback_list.on_train_end(logs)
+        assert callback_list.history is not None
         return callback_list.history
 
     def _run_epoch(
         self, epoch: int, loader: Loader, callbacks: CallbackList, class_weight: Mapping[int, float] | None
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], int]:
+        """The results of an epoch, and how many steps it had: 0 if the data have come to an end before."""
         self.metrics.reset()
         callbacks.on_epoch_begin(epoch)
         logs = Logs()
         step = -1
-        for step, batch in enumerate(loader):
+        for step, batch in enumerate(self._batches(loader)):
             callbacks.on_train_batch_begin(step)
             x, y, weight = self._weighted(batch, class_weight)
             logs = self.metrics.ordered(self._train(x, y, weight))
             callbacks.on_train_batch_end(step, logs)
             if self.model.stop_training:
                 break
-        if step < 0:
-            raise ArgumentError("there are no batches", got="an iterable that ended before its first batch")
-        return logs.as_floats()
+        if loader.steps is not None and step + 1 < loader.steps and not self.model.stop_training:
+            warnings.warn(
+                f"the data ended after {step + 1} of {loader.steps} batches of epoch {epoch + 1}", stacklevel=5
+            )
+        return logs.as_floats(), step + 1
 
     def _run_test(self, loader: Loader, callbacks: CallbackList) -> dict[str, float]:
         self.metrics.reset()
         callbacks.on_test_begin()
         logs = Logs()
-        for step, batch in enumerate(loader):
+        for step, batch in enumerate(self._batches(loader)):
             callbacks.on_test_batch_begin(step)
-            x, y, weight = self._weighted(batch, None)
-            logs = self.metrics.ordered(self._test(x, y, weight))
+            logs = self.metrics.ordered(self._test(batch.x, batch.y, batch.weight))
             callbacks.on_test_batch_end(step, logs)
+        if not logs:
+            raise no_batches()
         found = logs.as_floats()
         callbacks.on_test_end(found)
         return found
@@ -229,7 +246,8 @@ class Trainer:
     ) -> Any:
         """The outputs for data in inference mode, as NumPy arrays in the order of the data.
 
-        Rows are independent in inference, so a short batch is filled up to a size that has a program already.
+        Rows are independent in inference, so a short batch is filled up to a size that has a program already. Where
+        outputs do not have one row per sample, it is not.
         """
         loader = make_loader(x, batch_size=batch_size, steps=steps)
         self._check_built(loader)
@@ -244,14 +262,15 @@ class Trainer:
         for step, batch in enumerate(loader):
             callback_list.on_predict_batch_begin(step)
             rows = len(tree.leaves(batch.x)[0])
-            full = loader.batch_size if isinstance(loader, ArrayLoader) else rows
-            outputs = self._predict(_fill_up(batch.x, rows, full))
-            leaves, structure = tree.flatten(outputs)
-            collected.append([_rows(leaf, rows) for leaf in leaves])
+            full = filled_size(rows, loader.batch_size) if isinstance(loader, ArrayLoader) else rows
+            leaves, structure = tree.flatten(self._predict(_fill_up(batch.x, full)))
+            if full > rows and any(leaf.shape[:1] != (full,) for leaf in leaves):
+                leaves, full = tree.leaves(self._predict(batch.x)), rows
+            collected.append([_rows(leaf, rows if full > rows else None) for leaf in leaves])
             callback_list.on_predict_batch_end(step)
         callback_list.on_predict_end()
         if not collected:
-            raise ArgumentError("there are no batches", got="an iterable that ended before its first batch")
+            raise no_batches()
         return tree.unflatten(structure, [np.concatenate(column) for column in zip(*collected, strict=True)])
 
     def train_on_batch(
@@ -286,70 +305,77 @@ class Trainer:
         batch = Batch(arrays_of(x, "x"), arrays_of(y, "y"), arrays_of(weight, "sample_weight"))
         count_samples(x=batch.x, y=batch.y, sample_weight=batch.weight)
         self._check_batch(batch)
-        return self._weighted(batch, class_weight, check=False)
+        return self._weighted(batch, class_weight)
 
     def _prepare(self, *loaders: Loader | None) -> None:
         """Builds the model and looks at the targets in memory, before anything runs."""
         for loader in loaders:
-            if isinstance(loader, ArrayLoader):
-                self._check_batch(Batch(loader.x, loader.y, loader.weight))
+            arrays = _arrays_in(loader)
+            if arrays is not None:
+                self._check_batch(Batch(arrays.x, arrays.y, arrays.weight))
+
+    def _batches(self, loader: Loader) -> Iterator[Batch]:
+        """The batches of an epoch; what has not been seen as a whole is looked at batch by batch."""
+        seen = _arrays_in(loader) is not None
+        for batch in loader:
+            if not seen:
+                count_samples(x=batch.x, y=batch.y, sample_weight=batch.weight)
+                self._check_batch(batch)
+            yield batch
 
     def _check_built(self, loader: Loader) -> None:
-        if isinstance(loader, ArrayLoader):
-            self.output_specs(loader.x)
+        arrays = _arrays_in(loader)
+        if arrays is not None:
+            self.output_specs(arrays.x)
 
     def _check_batch(self, batch: Batch) -> None:
         specs = self.output_specs(batch.x)
-        names = self.output_names(specs)
-        if batch.y is None and self.loss is not None and not isinstance(self.loss, dict):
-            raise ArgumentError("there are no targets", got="y=None", expected=f"y for the loss {self.loss!r}")
+        if self.loss is None:
+            return
         if batch.y is not None:
-            self.losses.check(batch.y, specs, names)
+            self.losses.check(batch.y, specs, self.output_names(specs))
+        elif not isinstance(self.loss, dict):
+            raise ArgumentError("there are no targets", got="y=None", expected=f"y for the loss {self.loss!r}")
 
     def output_specs(self, x: Any) -> Any:
         """Specs of the outputs for such inputs, with None for the batch size; builds the model. Nothing is computed."""
         leaves, structure = tree.flatten(x)
         specs = [OpenSpec((None, *leaf.shape[1:]), as_dtype(leaf.dtype)) for leaf in leaves]
-        key = tuple((spec.shape, spec.dtype) for spec in specs)
+        key = (structure, tuple((spec.shape, spec.dtype) for spec in specs))
         if hasattr(self.model, "check_inputs"):
             self.model.check_inputs(x)
-        if self._output_specs is None or self._output_specs[0] != key:
+        if self._output_specs is None or self._output_specs[0] != key or not self._same_structure():
             with collect_losses():
                 found = infer(lambda *symbols: self.model(tree.unflatten(structure, symbols), training=False), specs)
             self._output_specs = key, found
+            self._structure = epoch(), self._graphs()
         return self._output_specs[1]
 
-    def _weighted(self, batch: Batch, class_weight: Any, check: bool = True) -> tuple[Any, Any, Any]:
+    def _same_structure(self) -> bool:
+        """Whether the model and those inside of it consist of the same calls as at the last look."""
+        now, (then, graphs) = epoch(), self._structure
+        if now != then:
+            if self._graphs() != graphs:
+                return False
+            self._structure = now, graphs
+        return True
+
+    def _graphs(self) -> list[Any]:
+        return [getattr(layer, "_graph", None) for layer in self.model.walk_layers()]
+
+    def _weighted(self, batch: Batch, class_weight: Any) -> tuple[Any, Any, Any]:
         """The batch, with the weights of classes multiplied into those of samples."""
         if class_weight is None or batch.y is None:
             return batch.x, batch.y, batch.weight
-        weights = class_weights(batch.y, class_weight)
-        return batch.x, batch.y, weights if batch.weight is None else weights * batch.weight
-
-
-def class_weights(y: Any, class_weight: Mapping[int, float]) -> np.ndarray:
-    """The weight of each sample from its class: labels (N,) or (N, 1), or one-hot (N, classes)."""
-    leaves = tree.leaves(y)
-    if len(leaves) != 1:
-        raise ArgumentError(
-            "class_weight needs a single output", got=f"{len(leaves)} outputs", hint="use sample_weight"
-        )
-    labels = np.asarray(leaves[0])
-    if labels.ndim > 1 and labels.shape[-1] > 1:
-        labels = labels.argmax(axis=-1)
-    labels = labels.reshape(labels.shape[0], -1)[:, 0] if labels.ndim > 1 and labels.shape[-1] == 1 else labels
-    present = {int(label) for label in np.unique(labels)}
-    unknown = [key for key in class_weight if not isinstance(key, (int, np.integer))]
-    missing = sorted(present - set(class_weight))
-    if unknown or missing:
-        raise ArgumentError(
-            "class_weight does not fit the labels",
-            got=f"keys {sorted(class_weight, key=str)}",
-            expected=f"a weight for each class: {sorted(present)}",
-            hint=did_you_mean(unknown[0], present) if unknown else None,
-        )
-    table = np.array([class_weight.get(label, 1.0) for label in range(max(present) + 1)], dtype="float32")
-    return table[labels.astype(np.int64)]
+        specs = self.output_specs(batch.x)
+        targets, outputs = tree.leaves(batch.y), tree.leaves(specs)
+        if len(targets) != 1 or len(outputs) != 1:
+            raise ArgumentError(
+                "class_weight needs a single output", got=f"{len(outputs)} outputs", hint="use sample_weight"
+            )
+        loss = self.losses.resolved(specs, self.output_names(specs))[0][0]
+        weights = class_weights(np.asarray(targets[0]), class_weight, loss, len(outputs[0].shape))
+        return batch.x, batch.y, combine_weights(weights, batch.weight)
 
 
 def _results(found: dict[str, float], return_dict: bool) -> Any:
@@ -359,16 +385,43 @@ def _results(found: dict[str, float], return_dict: bool) -> Any:
     return values[0] if len(values) == 1 else values
 
 
-def _fill_up(x: Any, rows: int, full: int) -> Any:
-    """The batch with its last row repeated, up to the full batch or the next power of two, whichever is smaller."""
-    target = min(full, 1 << max(rows - 1, 0).bit_length())
-    if target <= rows:
-        return x
-    return tree.map(lambda a: np.concatenate([a, np.repeat(a[-1:], target - rows, axis=0)]), x)
+def filled_size(rows: int, batch_size: int) -> int:
+    """The rows that a short batch is filled up to: the next power of two, or the full batch if that is less."""
+    return max(rows, min(batch_size, 1 << max(rows - 1, 0).bit_length()))
 
 
-def _rows(output: Tensor, rows: int) -> np.ndarray:
+def _fill_up(x: Any, size: int) -> Any:
+    """The batch with its last row repeated up to a size."""
+
+    def fill(array: np.ndarray) -> np.ndarray:
+        missing = size - len(array)
+        return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+    return tree.map(fill, x)
+
+
+def _rows(output: Tensor, rows: int | None) -> np.ndarray:
     return output.numpy()[:rows].copy() if output.ndim else output.numpy().copy()[None]
+
+
+def _arrays_in(loader: Loader | None) -> ArrayLoader | None:
+    """The arrays in memory that a loader gives batches of, if that is what it does."""
+    source = loader.source if isinstance(loader, IterableLoader) else loader
+    return source if isinstance(source, ArrayLoader) else None
+
+
+def check_passes(loader: Loader | None, passes: int, argument: str) -> None:
+    """Raises if an iterator, which ends after one pass, shall give several."""
+    if isinstance(loader, IterableLoader) and not loader.restarts and loader.steps is None and passes > 1:
+        raise ArgumentError(
+            f"an iterator can be passed through once, and there are {passes} epochs",
+            got=type(loader.source).__name__,
+            expected=f"{argument}, for an iterator without end; or something that can be iterated over again",
+        )
+
+
+def no_batches() -> ArgumentError:
+    return ArgumentError("there are no batches", got="an iterable that ended before its first batch")
 
 
 def _draw_seed(seed: int | None) -> int:
@@ -378,6 +431,6 @@ def _draw_seed(seed: int | None) -> int:
 def _validation_loader(data: Any, batch_size: int | None, steps: int | None) -> Loader | None:
     if data is None:
         return None
-    if isinstance(data, tuple) and len(data) in (2, 3):
+    if isinstance(data, (tuple, list)) and len(data) in (2, 3) and not any(isinstance(part, tuple) for part in data):
         return make_loader(*data, batch_size=batch_size, steps=steps)
     return make_loader(data, batch_size=batch_size, steps=steps)

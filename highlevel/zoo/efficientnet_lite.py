@@ -1,6 +1,7 @@
-"""EfficientNet-Lite: EfficientNet (M. Tan and Q. Le, 2019) without squeeze-and-excitation, with ReLU6 – made for small devices.
+"""EfficientNet-Lite, for small devices: EfficientNet without squeeze-and-excitation, with ReLU6.
 
-Layout of the Lite variants: R. Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020.
+M. Tan and Q. Le, "EfficientNet: rethinking model scaling for convolutional neural networks", 2019; layout of the Lite
+variants: R. Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020.
 """
 
 from __future__ import annotations

