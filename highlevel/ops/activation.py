@@ -35,7 +35,8 @@ def _choose(condition: Any, a: Any, b: Any) -> Any:
 def relu(x: Any) -> Any:
     """max(x, 0)."""
     x = operand(x)
-    return _choose(operators.less_equal(x, 0), 0, x)
+    zero = operators.zeros_like(x)
+    return primitives.select(primitives.less_equal(x, zero), zero, x)
 
 
 @op

@@ -10,7 +10,9 @@ import numpy as np
 from highlevel.errors import ArgumentError, DTypeError, ShapeError
 from highlevel.ir import Tensor, operators, primitives
 from highlevel.ir.dtypes import bool_, float32, int32
+from highlevel.ir.operand import Operand
 from highlevel.ir.operators import cast, match, operand, wrap_negative
+from highlevel.ir.tensor import to_numpy
 
 from .arguments import dtype_or, normalize_axis, sizes_of
 from .movement import from_last, to_last
@@ -21,17 +23,29 @@ from .registry import op
 @op
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """The slices at `indices` along an axis (or the elements, of all in one row); negative ones count from the end."""
-    x, index = operand(x), operand(indices)
+    x = operand(x)
     if axis is None:
         x, axis = operators.reshape(x, -1), 0
     axis = normalize_axis(axis, x.ndim, "take")
-    index = wrap_negative(index, x.shape[axis])
+    index = _places(indices, x.shape[axis], "take")
     column = operators.reshape(index, *index.shape, 1)
     front = operators.transpose(x, (axis, *(a for a in range(x.ndim) if a != axis)))
     picked = primitives.gather(front, column)
     rank = index.ndim
     order = (*range(rank, rank + axis), *range(rank), *range(rank + axis, picked.ndim))
     return operators.transpose(picked, order)
+
+
+def _places(indices: Any, size: int, name: str) -> Any:
+    """Indices that count from the end made non-negative; those that are plain numbers at once, and checked."""
+    if isinstance(indices, Operand):
+        return wrap_negative(indices.read(), size)
+    array = to_numpy(indices)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"{name}: an index is not an integer", got=array.dtype, expected="integers")
+    if array.size and not (-size <= array.min() and array.max() < size):
+        raise ArgumentError(f"{name}: an index is outside of the axis", got=indices, expected=f"−{size}…{size - 1}")
+    return Tensor.of(np.where(array < 0, array + size, array).astype(np.int32))
 
 
 @op

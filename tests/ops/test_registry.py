@@ -114,6 +114,8 @@ X = np.ones((2, 3), np.float32)
         (lambda: ops.pad(X, ((1, 1, 1),)), ShapeError, "pad"),
         (lambda: ops.pad(X, 1, mode="odd"), ArgumentError, "pad"),
         (lambda: ops.take_along_axis(X, np.ones(3, np.int32), 1), ShapeError, "take_along_axis"),
+        (lambda: ops.take(X, [0, 2], axis=0), ArgumentError, "take"),
+        (lambda: ops.take(X, [0.5], axis=0), DTypeError, "take"),
         (lambda: ops.one_hot(X, 3), DTypeError, "one_hot"),
         (lambda: ops.top_k(X, 5), ArgumentError, "top_k"),
         (lambda: ops.bitwise_and(X, X), DTypeError, "bitwise_and"),

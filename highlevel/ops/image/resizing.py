@@ -87,7 +87,7 @@ def resize(
     y = x
     for axis, new in ((1, height), (2, width)):
         y = _resample(y, axis, new, interpolation, antialias)
-    if interpolation != "nearest" and interpolation != "bilinear" and not x.dtype.is_float:
+    if interpolation not in ("nearest", "bilinear") and not x.dtype.is_float:
         low, high = (
             operators.broadcast_to(cast(reducer(x, axes=tuple(range(x.ndim))), y.dtype), y.shape)
             for reducer in (primitives.reduce_min, primitives.reduce_max)
