@@ -5,16 +5,14 @@ from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
 from .conv import (
     Conv1D,
-    Conv1DTranspose,
     Conv2D,
-    Conv2DTranspose,
     Conv3D,
-    Conv3DTranspose,
     DepthwiseConv1D,
     DepthwiseConv2D,
     SeparableConv1D,
     SeparableConv2D,
 )
+from .conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from .core import Identity, Masking
 from .dense import Dense
 from .dot_attention import AdditiveAttention, Attention

@@ -50,7 +50,6 @@ CHANNELS_FIRST = [
     ("Conv{}D", (1, 2, 3), {"filters": 6, "kernel_size": 3, "strides": 2, "padding": "same"}),
     ("DepthwiseConv{}D", (1, 2), {"kernel_size": 3, "depth_multiplier": 2, "padding": "same"}),
     ("SeparableConv{}D", (1, 2), {"filters": 3, "kernel_size": 3}),
-    ("Conv{}DTranspose", (1, 2, 3), {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}),
 ]
 
 
@@ -73,25 +72,6 @@ def test_depthwise(agrees, rng, rank, arguments):
 @pytest.mark.parametrize("arguments", [*GEOMETRY, {"depth_multiplier": 2}], ids=str)
 def test_separable(agrees, rng, rank, arguments):
     agrees(f"SeparableConv{rank}D", {"filters": 5, "kernel_size": 3, **arguments}, images(rng, rank))
-
-
-@pytest.mark.parametrize("rank", [1, 2, 3])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"padding": "same"},
-        {"strides": 2},
-        {"strides": 2, "padding": "same"},
-        {"strides": 3, "kernel_size": 2},
-        {"strides": 2, "output_padding": 1, "padding": "same"},
-        {"strides": 2, "output_padding": 0},
-        {"use_bias": False, "activation": "tanh"},
-    ],
-    ids=str,
-)
-def test_transposed(agrees, rng, rank, arguments):
-    agrees(f"Conv{rank}DTranspose", {"filters": 3, "kernel_size": 3, **arguments}, images(rng, rank))
 
 
 @pytest.mark.parametrize("arguments", [{}, {"dilation_rate": 2}, {"strides": 2}, {"groups": 2}], ids=str)
@@ -154,11 +134,6 @@ def test_wrong_inputs():
 def test_wrong_arguments(arguments):
     with pytest.raises(ArgumentError):
         hl.layers.Conv2D(**{"filters": 4, "kernel_size": 3, **arguments})
-
-
-def test_output_padding_is_less_than_the_stride():
-    with pytest.raises(ArgumentError, match="output_padding"):
-        hl.layers.Conv2DTranspose(4, 3, strides=2, output_padding=2)
 
 
 def test_strides_and_dilation_together(rng):
