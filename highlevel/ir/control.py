@@ -243,15 +243,17 @@ def while_loop(
     Differentiable if `maximum_iterations` is given. Returns loop_vars, in their structure.
     """
     single = not isinstance(loop_vars, (list, tuple))
-    carry, shape = _split((loop_vars,) if single else loop_vars)
+    start = (loop_vars,) if single else loop_vars
+    carry, shape = _split(start)
     specs = [operand.spec for operand in carry]
+    items = [tree.flatten(item)[1] for item in start]
 
     def step(*operands: Any) -> list[Any]:
         result = body(*_join(shape, operands))
-        if single and not (isinstance(result, (list, tuple)) and len(result) == 1):
+        if isinstance(result, (list, tuple)) and [tree.flatten(item)[1] for item in result] == items:
+            result = tree.unflatten(shape[0], tree.leaves(result))  # a list for a tuple is as good
+        elif single:
             result = (result,)
-        elif isinstance(result, (list, tuple)):  # a list for a tuple is as good
-            result = tree.unflatten(tree.flatten(loop_vars)[1], tree.leaves(result))
         return _next_carry("while_loop", result, shape, specs)
 
     def test(*operands: Any) -> list[Any]:

@@ -79,7 +79,7 @@ def _positions(xp: Any, name: str, shape: tuple[int, ...], indices: Any) -> Any:
 
 
 def _raise_outside(xp: Any, name: str, indices: Any, axis: int, size: int) -> None:
-    column = indices[..., axis]
+    column = xp.atleast_1d(indices[..., axis])
     wrong = xp.nonzero((column < 0) | (column >= size))
     place = tuple(int(positions[0]) for positions in wrong)
     raise ArgumentError(
