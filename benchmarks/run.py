@@ -1,7 +1,7 @@
 """Times the workloads on a backend: first step, training step and inference (medians).
 
-    python benchmarks/run.py --backend numpy mlp lenet lstm
-    python benchmarks/run.py --output benchmarks/results/interpreter.json
+python benchmarks/run.py --backend numpy mlp lenet lstm
+python benchmarks/run.py --output benchmarks/results/interpreter.json
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def main() -> None:
         rows.append(measure(WORKLOADS[name], options.seconds))
         print(json.dumps(rows[-1]), flush=True)
     if options.output:
-        options.output.write_text(json.dumps({"machine": machine(), "results": rows}, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(
+            json.dumps({"machine": machine(), "results": rows}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

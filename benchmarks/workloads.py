@@ -1,6 +1,7 @@
 """The six workloads that this library is measured with, built with its own API; any backend can run them.
 
-Shapes and sizes are those of the peers' scripts: an MLP, LeNet, ResNet-18 for 32² images, ResNet-50 at 224², an LSTM, a transformer.
+Shapes and sizes are those of the peers' scripts: an MLP, LeNet, ResNet-18 for 32² images, ResNet-50 at 224², an
+LSTM, a transformer.
 """
 
 from __future__ import annotations

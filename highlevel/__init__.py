@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from highlevel.serialization import register_serializable
     from highlevel.training import callbacks, losses, metrics, optimizers, schedules
     from highlevel.training.trainer import Trainer
-    from highlevel.transfer import finetune
+    from highlevel.transfer.finetune import finetune
 
 __version__ = "0.1.0"
 

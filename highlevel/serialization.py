@@ -249,7 +249,7 @@ def to_data(value: Any) -> Any:
 
 def _function_name(function: Callable[..., Any]) -> Any:
     registered = getattr(function, "registered_name", None)
-    name = registered or getattr(function, "__name__", "")
+    name = str(registered or getattr(function, "__name__", ""))
     if any(functions.get(name) is function for functions in FUNCTIONS.values()):
         return name if registered is None else {"class_name": "__function__", "config": name}
     raise ArgumentError(

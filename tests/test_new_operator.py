@@ -1,7 +1,7 @@
 """What CONTRIBUTING.md promises: one record is a whole operator.
 
-The record is taken from the document itself and carried out in a fresh process; the operator then has its function, its gradient, its
-row in the documentation, and passes the tests that every operator passes.
+The record is taken from the document itself and carried out in a fresh process; the operator then has its function,
+its gradient, its row in the documentation, and passes the tests that every operator passes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,11 @@ def documented_record() -> str:
 def test_one_record_is_a_whole_operator() -> None:
     program = PROGRAM.format(docs=str(ROOT / "docs"), record=documented_record())
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
     assert "elementwise" in done.stdout

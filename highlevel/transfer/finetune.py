@@ -152,7 +152,7 @@ def train_head(model: Model, train: Labelled, held_out: Labelled | None, recipe:
     inputs = Input(x.shape[1:], dtype="float32")
     head = Model(inputs, _tail(model, inputs), name=f"{model.name}_head")
     head.compile(optimizers.Adam(recipe.learning_rates[0]), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    found = head.fit(
+    found: dict[str, list[float]] = head.fit(
         x, train.labels, batch_size=recipe.batch_size, epochs=recipe.epochs[0], validation_data=validation,
         verbose=2 if recipe.verbose == 2 else 0, seed=recipe.seed,
     ).history  # fmt: skip
@@ -205,7 +205,7 @@ def train_body(
         chosen.append(
             training_callbacks.EarlyStopping("val_accuracy", mode="max", patience=epochs, restore_best_weights=True)
         )
-    options = {"validation_data": validation, "verbose": recipe.verbose, "callbacks": chosen}
+    options: dict[str, Any] = {"validation_data": validation, "verbose": recipe.verbose, "callbacks": chosen}
     history: dict[str, list[float]] = model.fit(batches, epochs=epochs, **options).history
     return history
 
