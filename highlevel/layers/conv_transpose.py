@@ -150,3 +150,15 @@ class Conv3DTranspose(_ConvTranspose):
     """
 
     rank = 3
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        data_format: str | None = None,  # Keras has these two in another order for volumes
+        output_padding: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(filters, kernel_size, strides, padding, output_padding, data_format, **kwargs)

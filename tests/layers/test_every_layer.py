@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
 import highlevel as hl
 from highlevel.ir import tree
 from highlevel.layers.base import Layer
-from highlevel.serialization import CLASSES
+from highlevel.serialization import CLASSES, accepted_arguments
 
 ROWS, SEQUENCE, IMAGE, VOLUME, INTEGERS = (3, 4), (3, 6, 4), (3, 8, 8, 4), (3, 4, 4, 4, 2), (3, 6, -1)
 KERNEL, POOL = {"filters": 4, "kernel_size": 3}, {"pool_size": 2}
@@ -66,6 +68,12 @@ MADE = {  # layers that are made of layers
     "Bidirectional": lambda **more: (hl.layers.Bidirectional(hl.layers.GRU(3, **more), **more), SEQUENCE),
 }  # fmt: skip
 BASES = {"Layer", "Wrapper"}
+NOT_HERE = {
+    "lora_rank",
+    "lora_alpha",
+    "quantization_config",
+    "gptq_unpacked_column_size",
+}  # fine-tuning and quantization
 NAMES = [name for name, cls in CLASSES["layer"].items() if cls.__module__.startswith("highlevel.layers.")]
 
 
@@ -137,6 +145,24 @@ class TestEvery:
             assert {str(y.dtype) for y in tree.leaves(found)} == {computed}
             assert {str(w.dtype) for w in other.weights} <= {kept}
             close(found, expected, tolerance)
+
+    def test_arguments_are_those_of_keras(self, name):
+        def arguments(cls: Any) -> dict[str, Any]:
+            parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+            return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
+
+        theirs = arguments(getattr(keras.layers, name.replace("Grouped", "Group")))
+        ours = arguments(CLASSES["layer"][name])
+        assert set(theirs) <= accepted_arguments(CLASSES["layer"][name])[0] | NOT_HERE
+        common = [argument for argument in theirs if argument in ours]
+        assert common == [argument for argument in ours if argument in theirs]
+        for argument in common:
+            given, expected = ours[argument], theirs[argument]
+            if expected is not inspect.Parameter.empty:
+                spread = (
+                    (given,) * len(expected) if isinstance(expected, tuple) and not isinstance(given, tuple) else given
+                )
+                assert spread == expected, argument
 
     def test_freezing(self, rng, name):
         layer, shapes = make(name)
