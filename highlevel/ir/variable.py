@@ -120,7 +120,8 @@ class Variable(Operand):
         """The value in the variable's own type."""
         traces = trace.open_traces()
         if not traces:
-            return Tensor(self._handle, self._spec, self._backend)
+            backend = trace.executor()
+            return Tensor(self.handle_on(backend), self._spec, backend)
         for level in reversed(traces):
             if id(self) in level.values:
                 return level.values[id(self)][-1]
