@@ -9,6 +9,7 @@ import inspect
 from pathlib import Path
 
 import highlevel as hl
+import highlevel.random  # its functions are in the table, too
 from highlevel.ir import REGISTRY, Primitive
 from highlevel.ops.registry import OPS
 

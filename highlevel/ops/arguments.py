@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import ml_dtypes
+
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir.dtypes import DType, as_dtype, float32, to_float
 from highlevel.ir.operators import cast, operand
@@ -17,6 +19,11 @@ def floating(x: Any) -> Any:
     """The value as an operand of floating type: floats keep theirs, all else becomes float32."""
     x = operand(x)
     return cast(x, to_float(x.dtype))
+
+
+def largest(dtype: DType) -> float:
+    """The largest finite number of a floating type."""
+    return float(ml_dtypes.finfo(dtype.numpy).max)  # type: ignore[no-untyped-call]
 
 
 def dtype_or(dtype: Any, default: DType) -> DType:

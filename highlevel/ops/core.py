@@ -10,13 +10,13 @@ import numpy as np
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import Tensor, Variable, autodiff, operators, primitives, tree
 from highlevel.ir import custom_gradient as _custom_gradient
-from highlevel.ir.dtypes import DType, as_dtype, int32
+from highlevel.ir.dtypes import as_dtype, int32
 from highlevel.ir.graph import Symbol
 from highlevel.ir.operand import Operand
 from highlevel.ir.operators import cast as _cast
 from highlevel.ir.operators import operand
 
-from .arguments import normalize_axis, sizes_of
+from .arguments import largest, normalize_axis, sizes_of
 from .registry import op
 
 
@@ -67,7 +67,7 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
     if target.is_float:
         if not x.dtype.is_float or x.dtype.size_bytes <= target.size_bytes:
             return _cast(x, target)
-        top = float(_finfo_max(target))
+        top = largest(target)
         clipped = primitives.minimum(*operators.match(x, top))
         return _cast(primitives.maximum(*operators.match(clipped, -top)), target)
     if x.dtype.is_float:
@@ -76,12 +76,6 @@ def saturate_cast(x: Any, dtype: Any) -> Any:
     floor, top_value = max(int(low.min), int(high.min)), min(int(low.max), int(high.max))
     clipped = primitives.maximum(x, operators.full(x.shape, floor, x.dtype))
     return _cast(primitives.minimum(clipped, operators.full(x.shape, top_value, x.dtype)), target)
-
-
-def _finfo_max(dtype: DType) -> Any:
-    import ml_dtypes
-
-    return ml_dtypes.finfo(dtype.numpy).max  # type: ignore[no-untyped-call]
 
 
 @op

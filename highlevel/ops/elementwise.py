@@ -14,7 +14,7 @@ from highlevel.ir import operators, primitives
 from highlevel.ir.dtypes import as_dtype, bool_, int32
 from highlevel.ir.operators import cast, match, operand
 
-from .arguments import floating
+from .arguments import floating, largest
 from .registry import COVERED, op, register
 
 Function = Callable[..., Any]
@@ -288,9 +288,7 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
     x = operand(x)
     if not x.dtype.is_float:
         return x
-    import ml_dtypes
-
-    top = float(ml_dtypes.finfo(x.dtype.numpy).max)  # type: ignore[no-untyped-call]
+    top = largest(x.dtype)
     fills = (
         (isnan(x), nan),
         (isposinf(x), top if posinf is None else posinf),

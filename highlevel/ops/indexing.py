@@ -15,8 +15,9 @@ from highlevel.ir.operators import cast, match, operand, wrap_negative
 from highlevel.ir.tensor import to_numpy
 
 from .arguments import dtype_or, normalize_axis, sizes_of
+from .core import scatter_update
 from .movement import from_last, to_last
-from .reduction import reduce
+from .reduction import reduce, without_nan
 from .registry import op
 
 
@@ -134,8 +135,6 @@ def argmin(x: Any, axis: int | None = None, keepdims: bool = False) -> Any:
 
 
 def _nan_arg(primitive: Any, x: Any, axis: Any, keepdims: bool, name: str, last: float) -> Any:
-    from .reduction import without_nan
-
     x = operand(x)
     if not x.dtype.is_float:
         return _arg(primitive, x, axis, keepdims, name)
@@ -261,8 +260,6 @@ def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, so
 @op
 def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The product of the rows of each segment; 1 for empty segments."""
-    from .core import scatter_update
-
     x, index, count = _segments(data, segment_ids, num_segments, "segment_prod")
     ones = operators.full((count + 1, *x.shape[1:]), operators.weak_value(1, x.dtype), x.dtype)
     return scatter_update(ones, index, x, reduction="mul")[:count]

@@ -11,6 +11,8 @@ from highlevel.ir.dtypes import float32, promote
 from highlevel.ir.operators import cast, match, operand
 
 from .arguments import axes_of, floating, normalize_axis
+from .core import saturate_cast
+from .elementwise import log10
 from .reduction import mean, reduce
 from .registry import op
 
@@ -40,8 +42,6 @@ def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = Fals
 
 def _clipped(value: Any, x: Any) -> Any:
     """In the type of x; statistics that float16 cannot hold become its largest number."""
-    from .core import saturate_cast
-
     return saturate_cast(value, x.dtype)
 
 
@@ -131,8 +131,6 @@ def normalize(x: Any, axis: Any = -1, order: int = 2, epsilon: float | None = No
 @op
 def psnr(x1: Any, x2: Any, max_val: float) -> Any:
     """Peak signal-to-noise ratio in decibels: 20·log₁₀(max_val) − 10·log₁₀(mean squared error)."""
-    from .elementwise import log10
-
     a, b = floating(x1), floating(x2)
     if a.shape != b.shape:
         raise ShapeError("psnr: shapes differ", got=f"{a.spec} and {b.spec}", expected="one shape")

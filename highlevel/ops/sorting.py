@@ -11,10 +11,12 @@ import numpy as np
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import Tensor, operators, primitives
 from highlevel.ir.dtypes import int32
+from highlevel.ir.graph import Symbol
 from highlevel.ir.operators import cast, match, operand
 
 from .arguments import axes_of, floating, normalize_axis
-from .indexing import pick_per_row, take_along_axis
+from .creation import linspace
+from .indexing import pick_per_row, segment_sum, take_along_axis
 from .registry import op
 
 
@@ -199,10 +201,6 @@ def bincount(x: Any, weights: Any = None, minlength: int = 0, sparse: bool = Fal
     Of numbers the result is as long as the largest needs; of symbols it has `minlength` bins, and larger values are not
     counted.
     """
-    from highlevel.ir.graph import Symbol
-
-    from .indexing import segment_sum
-
     if sparse:
         raise ArgumentError("bincount: tensors are dense", got="sparse=True")
     x = operand(x)
@@ -230,9 +228,6 @@ def histogram(x: Any, bins: int = 10, range: Any = None) -> tuple[Any, Any]:
 
     range: (low, high) of the bins; the smallest and largest value if not given
     """
-    from .creation import linspace
-    from .indexing import segment_sum
-
     x = operators.reshape(floating(x), -1)
     if not isinstance(bins, int) or bins < 1:
         raise ArgumentError("histogram: bins is not a positive number", got=bins)
