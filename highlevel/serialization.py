@@ -1,9 +1,8 @@
 """Objects described by the arguments they were made with, and the closed registry that files are read through.
 
-A class that derives from `Configurable` needs no `get_config`: the arguments of its constructor are captured, and
-the object is made
-again by calling it with them. Files name classes; a name is looked up in the registry and nowhere else – nothing is
-ever imported, evaluated or opened because a file says so.
+A class that derives from `Configurable` needs no `get_config`: the arguments of its constructor are captured, and the
+object is made again by calling it with them. Files name classes; a name is looked up in the registry and nowhere else –
+nothing is ever imported, evaluated or opened because a file says so.
 """
 
 from __future__ import annotations
@@ -49,19 +48,34 @@ class Configurable:
             cls.kind = kind
         if "aliases" not in cls.__dict__:
             cls.aliases = ()
+        if "registered_name" not in cls.__dict__:
+            cls.registered_name = None
         if "__init__" in cls.__dict__:
             cls.__init__ = _capturing(cls.__init__)  # type: ignore[method-assign]
         if not cls.__name__.startswith("_"):
-            CLASSES.setdefault(cls.kind, {})[cls.__name__] = cls
+            _register_class(cls, cls.kind, cls.__name__)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as data (numbers, strings, lists, nested descriptions)."""
-        return {name: to_data(value) for name, value in self._config.items()}
+        return {name: to_data(value) for name, value in self.__dict__.get("_config", {}).items()}
 
     @classmethod
     def from_config(cls: type[C], config: Mapping[str, Any]) -> C:
         """An object like the one that `get_config` described."""
         return cls(**{name: from_data(value) for name, value in config.items()})
+
+
+def _register_class(cls: type, kind: str, name: str) -> None:
+    """Enters a class under a name; a class of a user never takes the place of one of this library."""
+    family = CLASSES.setdefault(kind, {})
+    if name in family and _is_ours(family[name]) and not _is_ours(cls):
+        return
+    family[name] = cls
+    names_of.cache_clear()
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _capturing(init: Callable[..., None]) -> Callable[..., None]:
@@ -158,7 +172,7 @@ def register_serializable(package: str = "Custom", name: str | None = None) -> C
         full = f"{package}>{name or thing.__name__}"
         if inspect.isclass(thing):
             thing.registered_name = full  # type: ignore[attr-defined]
-            CLASSES.setdefault(getattr(thing, "kind", "object"), {})[full] = thing
+            _register_class(thing, getattr(thing, "kind", "object"), full)
         else:
             thing.registered_name = full
             FUNCTIONS.setdefault("custom", {})[full] = thing
@@ -168,17 +182,13 @@ def register_serializable(package: str = "Custom", name: str | None = None) -> C
 
 
 @functools.cache
-def _words(kind: str, count: int) -> dict[str, type]:
+def names_of(kind: str) -> dict[str, type]:
+    """Every word by which a class of the family can be asked for: "MeanSquaredError", "mean_squared_error", "mse"."""
     found: dict[str, type] = {}
     for cls in CLASSES.get(kind, {}).values():
         for word in (snake_case(cls.__name__), cls.__name__.lower(), cls.__name__, *getattr(cls, "aliases", ())):
             found.setdefault(word, cls)
     return found
-
-
-def names_of(kind: str) -> dict[str, type]:
-    """Every word by which a class of the family can be asked for: "MeanSquaredError", "mean_squared_error", "mse"."""
-    return _words(kind, len(CLASSES.get(kind, {})))
 
 
 def get(identifier: Any, kind: str) -> Any:
@@ -234,8 +244,9 @@ def to_data(value: Any) -> Any:
         return {str(key): to_data(item) for key, item in value.items()}
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, np.ndarray):
-        return {"class_name": "__numpy__", "config": {"value": value.tolist(), "dtype": value.dtype.name}}
+    if hasattr(value, "__array__"):
+        array = np.asarray(value)
+        return {"class_name": "__numpy__", "config": {"value": array.tolist(), "dtype": array.dtype.name}}
     if hasattr(value, "name") and (hasattr(value, "size_bytes") or hasattr(value, "compute_dtype")):
         return value.name  # a data type or a policy of them
     if callable(value):
@@ -293,5 +304,7 @@ def deserialize(
         known.update(CLASSES.get(family, {}))
     known.update(custom_objects or {})
     registered = description.get("registered_name")
-    cls = _lookup(known, registered if registered in known else name, kind or "class")
+    if registered in known or (registered and ">" in registered and name not in (custom_objects or {})):
+        name = registered  # a class of a user is that class or none, whatever else has its name
+    cls = _lookup(known, name, kind or "class")
     return cls.from_config(description.get("config", {}))
