@@ -1,4 +1,4 @@
-"""Rules that keep the house in order: who imports whom, what is never called, how long files are, how fast it starts."""
+"""The rules of the house: who imports whom, what is never called, how long files are, how fast it starts."""
 
 from __future__ import annotations
 
