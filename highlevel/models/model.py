@@ -21,6 +21,13 @@ from .functional import CallGraph, match_inputs
 from .placeholder import Placeholder
 
 
+class _Head:
+    """The last layer with weights; a subclass may call an attribute so."""
+
+    def __get__(self, model: Any, owner: type | None = None) -> Any:
+        return self if model is None else surgery.find_head(model)
+
+
 class Model(Layer):
     """A network that trains.
 
@@ -77,6 +84,14 @@ class Model(Layer):
             if any(hasattr(leaf, "shape") for leaf in tree.leaves(value))
         }
         super().build_from(bound)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        taken = getattr(type(self), name, None)
+        if isinstance(taken, property) and taken.fset is None:
+            raise ArgumentError(
+                f"{type(self).__name__}: the attribute {name!r} is the model's own", hint="call it otherwise"
+            )
+        super().__setattr__(name, value)
 
     # Structure -------------------------------------------------------------------------------------------------------
     @property
@@ -231,7 +246,12 @@ class Model(Layer):
 
     @property
     def metrics_names(self) -> list[str]:
-        return [metric.name for metric in self.metrics]
+        """The names in logs: the loss, losses of outputs, metrics (which are made in the first step)."""
+        return self.trainer.metrics.names
+
+    def reset_metrics(self) -> None:
+        """Sets metrics back, for a loop of one's own over `train_on_batch`."""
+        self.trainer.metrics.reset()
 
     def fit(self, x: Any = None, y: Any = None, batch_size: int | None = None, epochs: int = 1, **options: Any) -> Any:
         """Trains for a number of epochs; see `Trainer.fit` for all arguments. Returns a `History`."""
@@ -269,10 +289,7 @@ class Model(Layer):
             )
         return self.preprocessing(images)
 
-    @property
-    def head(self) -> Layer:
-        """The last layer with weights."""
-        return surgery.find_head(self)
+    head = _Head()
 
     def features(self, at: str | Layer | None = None) -> Model:
         """The model up to a layer, or up to what its head sees; layers are shared."""

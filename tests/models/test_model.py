@@ -323,6 +323,20 @@ def test_a_subclass_without_call_says_so():
         hl.Model()(np.ones((1, 2), F32))
 
 
+def test_attributes_of_subclasses():
+    """`head` may be one's own; what the model needs for itself is explained."""
+
+    class Holding(hl.Model):
+        def __init__(self, **parts: Any) -> None:
+            super().__init__()
+            for name, part in parts.items():
+                setattr(self, name, part)
+
+    assert Holding(head=(head := L.Dense(2))).head is head
+    with pytest.raises(ArgumentError, match="'layers' is the model's own"):
+        Holding(layers=[L.Dense(2)])
+
+
 def test_models_are_layers_and_nest(rng):
     inner = hl.Sequential([L.Dense(4, activation="relu"), L.Dense(3)], name="inner")
     x = hl.Input((5,))
