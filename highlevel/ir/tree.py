@@ -1,6 +1,7 @@
-"""Nested structures of lists, tuples, named tuples and dictionaries, flattened in a fixed order (keys sorted).
+"""Nested structures of lists, tuples, named tuples and dictionaries, flattened in a fixed order: keys are sorted.
 
-Classes derived from these are taken for what they derive from, but named tuples and OrderedDict stay what they are.
+Named tuples stay what they are, and so does OrderedDict, order included. Other classes derived from lists, tuples and
+dictionaries are taken for these.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def _flatten(tree: Any, leaves: list[Any]) -> Any:
             kind = tuple if isinstance(tree, tuple) else list
         return kind, tuple([_flatten(item, leaves) for item in tree])
     if isinstance(tree, dict):
-        keys = sorted(tree, key=lambda key: (str(key), type(key).__name__))
         kind = OrderedDict if isinstance(tree, OrderedDict) else dict
+        keys = list(tree) if kind is OrderedDict else sorted(tree, key=lambda key: (str(key), type(key).__name__))
         return kind, tuple(keys), tuple([_flatten(tree[key], leaves) for key in keys])
     leaves.append(tree)
     return LEAF
