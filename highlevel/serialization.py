@@ -222,7 +222,13 @@ def get(identifier: Any, kind: str) -> Any:
 def serialize(thing: Any) -> Any:
     """A description of an object in plain data."""
     if isinstance(thing, Configurable):
-        name = thing.registered_name or None
+        name, cls = thing.registered_name or None, type(thing)
+        known = CLASSES.get(thing.kind, {}).get(name or cls.__name__)
+        if known is not None and known is not cls and _is_ours(known):
+            raise ArgumentError(
+                f"the class {cls.__name__} has the name of one of this library, so a file could not tell them apart",
+                hint="decorate it with @hl.register_serializable(), or call it otherwise",
+            )
         return {
             "module": f"highlevel.{thing.kind}",
             "class_name": type(thing).__name__,

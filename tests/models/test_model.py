@@ -327,14 +327,13 @@ def test_attributes_of_subclasses():
     """`head` may be one's own; what the model needs for itself is explained."""
 
     class Holding(hl.Model):
-        def __init__(self, **parts: Any) -> None:
+        def __init__(self, attribute: str, part: Any) -> None:
             super().__init__()
-            for name, part in parts.items():
-                setattr(self, name, part)
+            setattr(self, attribute, part)
 
-    assert Holding(head=(head := L.Dense(2))).head is head
+    assert Holding("head", head := L.Dense(2)).head is head
     with pytest.raises(ArgumentError, match="'layers' is the model's own"):
-        Holding(layers=[L.Dense(2)])
+        Holding("layers", [L.Dense(2)])
 
 
 def test_models_are_layers_and_nest(rng):

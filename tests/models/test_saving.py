@@ -292,6 +292,19 @@ def test_losses_of_ones_own(tmp_path):
     assert np.array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
 
 
+def test_a_class_named_like_one_of_ours_is_not_mistaken_for_it(tmp_path):
+    class Dense(L.Dense):
+        def call(self, inputs):
+            return 3.0 * super().call(inputs)
+
+    model = hl.Sequential([hl.Input((5,)), Dense(3)])
+    with pytest.raises(ArgumentError, match="could not tell them apart"):
+        model.save(tmp_path / "model.keras")
+    hl.register_serializable("tests")(Dense)
+    model.save(tmp_path / "model.keras")
+    assert type(hl.load_model(tmp_path / "model.keras").layers[0]) is Dense
+
+
 def test_classes_given_at_loading_come_before_registered_ones(tmp_path):
     def make() -> type:
         class Doubling(L.Layer):
