@@ -184,10 +184,13 @@ class MetricSet:
             for _, metric, _ in rows:
                 yield metric
 
+    @property
+    def names(self) -> list[str]:
+        return ["loss", *self.output_losses, *(name for rows in self._found or [] for name, _, _ in rows)]
+
     def ordered(self, results: Mapping[str, Any]) -> Logs:
         """Results with the loss first, then losses of outputs, then metrics in the order of `compile`."""
-        names = ["loss", *self.output_losses, *(name for rows in self._found or [] for name, _, _ in rows)]
-        known = {name: results[name] for name in names if name in results}
+        known = {name: results[name] for name in self.names if name in results}
         return Logs({**known, **{name: value for name, value in results.items() if name not in known}})
 
     def reset(self) -> None:
