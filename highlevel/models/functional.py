@@ -73,8 +73,14 @@ class CallGraph:
                 taken.add(layer._name)
 
     def run(self, inputs: Any, **context: Any) -> Any:
-        """The outputs for arrays in place of the inputs (a tree of the inputs' structure)."""
-        values = dict(zip(map(id, tree.leaves(self.inputs)), match_inputs(self.inputs, inputs), strict=True))
+        """The outputs for arrays in place of the inputs (a tree of the inputs' structure).
+
+        Whole numbers are cast where an input was declared to be floating-point.
+        """
+        values: dict[int, Any] = {}
+        for placeholder, value in zip(tree.leaves(self.inputs), match_inputs(self.inputs, inputs), strict=True):
+            cast = placeholder.dtype.is_float and not value.dtype.is_float
+            values[id(placeholder)] = value.astype(placeholder.dtype) if cast else value
         for call in self.calls:
             results = tree.leaves(call.run(values, **context))
             values.update(zip(map(id, call.outputs), results, strict=True))

@@ -346,10 +346,17 @@ class Trainer:
             self.model.check_inputs(x)
         if self._output_specs is None or self._output_specs[0] != key or not self._same_structure():
             with collect_losses():
-                found = infer(lambda *symbols: self.model(tree.unflatten(structure, symbols), training=False), specs)
+                found = self._run_one_row(x) if self.run_eagerly else infer(
+                    lambda *symbols: self.model(tree.unflatten(structure, symbols), training=False), specs
+                )  # fmt: skip
             self._output_specs = key, found
             self._structure = epoch(), self._graphs()
         return self._output_specs[1]
+
+    def _run_one_row(self, x: Any) -> Any:
+        """Specs of the outputs by computing them: a model that runs step by step may look at values."""
+        outputs = self.model(tree.map(lambda array: array[:1], x), training=False)
+        return tree.map(lambda output: OpenSpec((None, *output.shape[1:]), output.dtype), outputs)
 
     def _same_structure(self) -> bool:
         """Whether the model and those inside of it consist of the same calls as at the last look."""

@@ -132,6 +132,20 @@ def test_unknown_sizes_stay_unknown(rng):
         assert found[0].shape == (2, 4) and found[1].shape == (2, size, size + 1, 4)
 
 
+def test_whole_numbers_are_cast_where_an_input_is_floating_point(rng):
+    """Bytes of pictures, for one; token numbers stay what they are."""
+    picture = hl.Input((4,))
+    words = hl.Input((3,), dtype="int32")
+    model = hl.Model([picture, words], [L.Dense(2)(picture), L.Flatten()(L.Embedding(9, 2)(words)), words * 1])
+    x, w = rng.integers(0, 255, (5, 4)), rng.integers(0, 9, (5, 3))
+    expected = model.predict([x.astype(F32), w.astype("int32")], verbose=0)
+    for dtype in ("uint8", "int64", "float64"):
+        found = model.predict([x.astype(dtype), w], verbose=0)
+        for a, b in zip(found, expected, strict=True):
+            assert np.array_equal(a, b)
+        assert found[2].dtype.kind == "i"
+
+
 def test_masks_flow_through_functional_models(rng):
     words = hl.Input((4,), dtype="int32")
     x = L.Embedding(5, 3, mask_zero=True)(words)
