@@ -49,8 +49,14 @@ class Preprocessing:
         images: uint8 RGB `(batch, height, width, 3)`, one image without the batch axis, or a list of images of any
                 sizes
         """
-        batch = np.stack([self.fit(image) for image in _as_list(images)])
-        return self.normalize(batch)
+        pictures = _as_list(images)
+        if any([_check(image) for image in pictures]):
+            warnings.warn(
+                "preprocess: values from 0 to 1 where pixels from 0 to 255 are expected; were they normalised before? "
+                "Multiply by 255 if they are pictures.",
+                stacklevel=3,  # where `model.preprocess` is called
+            )
+        return self.normalize(np.stack([self.fit(image) for image in pictures]))
 
     def fit(self, image: np.ndarray) -> np.ndarray:
         """One image in the network's size, still as it was otherwise: uint8 (height, width, 3)."""
@@ -76,12 +82,11 @@ def _as_list(images: Any) -> Sequence[np.ndarray]:
     if items is None:
         array = np.asarray(images)
         items = [array] if array.ndim == 3 else list(array) if array.ndim == 4 else [array]
-    for image in items:
-        _check(np.asarray(image))
     return [np.asarray(image) for image in items]
 
 
-def _check(image: np.ndarray) -> None:
+def _check(image: np.ndarray) -> bool:
+    """Raises unless it is a picture; returns whether it looks as if it were normalised already."""
     if image.ndim != 3 or image.shape[-1] != 3:
         hint = None
         if image.ndim == 2:
@@ -92,7 +97,7 @@ def _check(image: np.ndarray) -> None:
             "preprocess: this is not an RGB image", got=f"shape {image.shape}", expected="(height, width, 3)", hint=hint
         )
     if image.dtype == np.uint8:
-        return
+        return False
     low, high = float(image.min()), float(image.max())
     if low < 0 or high > 255:
         raise ArgumentError(
@@ -101,9 +106,4 @@ def _check(image: np.ndarray) -> None:
             expected="uint8 pixels",
             hint="these look normalised already: give the pixels themselves",
         )
-    if high <= 1.0 and high > 0:
-        warnings.warn(
-            "preprocess: values from 0 to 1 where pixels from 0 to 255 are expected; were they normalised before? "
-            "Multiply by 255 if they are pictures.",
-            stacklevel=5,
-        )
+    return 0 < high <= 1.0
