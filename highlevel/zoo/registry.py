@@ -152,8 +152,9 @@ def load_pretrained(model: Model, arrays: dict[str, np.ndarray], *, head: str | 
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A first kernel (height, width, channels, filters) for another number of input channels, of the same total
-    response.
+    """A first kernel (height, width, channels, filters) for another number of input channels.
+
+    One channel gets the sum of all; more are the same ones over again, scaled so that responses stay as large.
     """
     before = kernel.shape[2]
     if channels == 1:
