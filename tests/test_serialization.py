@@ -193,6 +193,7 @@ def test_functions_are_named_if_they_are_registered() -> None:
     ],
 )
 def test_snake_case_is_that_of_keras(name: str) -> None:
+    pytest.importorskip("keras")
     from keras.src.utils.naming import to_snake_case
 
     assert snake_case(name) == to_snake_case(name)

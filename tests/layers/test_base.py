@@ -3,13 +3,14 @@ from __future__ import annotations
 import copy
 import json
 
-import keras
 import numpy as np
 import pytest
 
 import highlevel as hl
 from highlevel.errors import ArgumentError, ShapeError, WeightsError
 from highlevel.serialization import deserialize
+
+keras = pytest.importorskip("keras")
 
 X = np.ones((2, 3), "float32")
 

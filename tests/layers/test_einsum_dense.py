@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 
 import highlevel as hl
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.serialization import deserialize, serialize
+
+keras = pytest.importorskip("keras")
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Keras's own variables
 

@@ -6,7 +6,6 @@ import inspect
 import json
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -14,6 +13,8 @@ import highlevel as hl
 from highlevel.ir import tree
 from highlevel.layers.base import Layer
 from highlevel.serialization import CLASSES, accepted_arguments
+
+keras = pytest.importorskip("keras")
 
 ROWS, SEQUENCE, IMAGE, VOLUME, INTEGERS = (3, 4), (3, 6, 4), (3, 8, 8, 4), (3, 4, 4, 4, 2), (3, 6, -1)
 KERNEL, POOL = {"filters": 4, "kernel_size": 3}, {"pool_size": 2}

@@ -6,7 +6,6 @@ import copy
 import itertools
 import pickle
 
-import keras
 import numpy as np
 import pytest
 
@@ -14,6 +13,8 @@ import highlevel as hl
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import Tensor
 from highlevel.serialization import deserialize, serialize
+
+keras = pytest.importorskip("keras")
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Keras's own variables
 

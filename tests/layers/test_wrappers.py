@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 
@@ -10,6 +9,8 @@ import highlevel as hl
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import Tensor
 from highlevel.serialization import deserialize, serialize
+
+keras = pytest.importorskip("keras")
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Keras's own variables
 

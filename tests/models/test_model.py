@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 import pytest
 
@@ -13,6 +12,8 @@ import highlevel as hl
 from highlevel import layers as L
 from highlevel import ops
 from highlevel.errors import ArgumentError, ShapeError
+
+keras = pytest.importorskip("keras")
 
 F32 = "float32"
 # Keras's variables on NumPy lack an argument that NumPy 2 wants.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import keras
 import numpy as np
 import pytest
 
 import highlevel as hl
 from highlevel import ops
 from highlevel.errors import ArgumentError, ShapeError
+
+keras = pytest.importorskip("keras")
 
 X = np.linspace(-1.0, 2.0, 12, dtype=np.float32).reshape(4, 3)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import warnings
 
-import keras
 import ml_dtypes
 import numpy as np
 import pytest
 
 from highlevel import ops
+
+keras = pytest.importorskip("keras")
 
 NARROW = ("bool", "uint8", "int8", "int16", "int32", "uint32", "float16", "bfloat16", "float32")
 FLOATS = ("float16", "bfloat16", "float32")
