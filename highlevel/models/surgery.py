@@ -45,7 +45,9 @@ def features(model: Model, at: str | Layer | None = None, name: str | None = Non
         end: Any = call_of(model, find_head(model)).args[0]
     else:
         end = _output_of(model, at)
-    return Model(model.input, end, name=name or f"{model.name}_features")
+    part = Model(model.input, end, name=name or f"{model.name}_features")
+    model.assign_paths()  # the layers go on to be called after the model that they come from
+    return part
 
 
 def _output_of(model: Model, at: str | Layer) -> Any:
@@ -149,7 +151,7 @@ def freeze_to(model: Model, layer: str | int) -> Model:
         raise ArgumentError(
             f"{model.name}: {layer!r} is not one of its own layers", hint=did_you_mean(layer, [x.name for x in layers])
         )
+    model.trainable = True  # first, for it sets all layers
     for i, candidate in enumerate(layers):
         (candidate.freeze if i < position else candidate.unfreeze)()
-    model.trainable = True
     return model

@@ -55,6 +55,7 @@ def test_features_at_a_layer(functional):
     assert part.output_shape == (None, 6, 6, 4)
     assert [layer.name for layer in part.layers] == ["block1_conv", "block1_norm"]
     assert model.features(model.get_layer("pool")).output_shape == (None, 6)
+    assert model.weights[0].path == "net/block1_conv/kernel", "names stay those of the whole"
     with pytest.raises(ArgumentError, match="'block1_conv'"):
         model.features("block_conv")
 
@@ -126,7 +127,6 @@ def test_a_frozen_head_is_trained_again():
     model.freeze()
     model.reset_head(3)
     assert [v.path for v in model.trainable_variables] == []  # the model itself is still frozen
-    model.trainable = True
     model.freeze_to(-1)
     assert [v.path for v in model.trainable_variables] == ["net/classifier/kernel", "net/classifier/bias"]
 
