@@ -1,9 +1,4 @@
-"""`Layer`: state and a function of it, built when it first sees its inputs.
-
-A layer finds its variables and sub-layers in its own attributes (also in lists, tuples and dictionaries), so there is
-nothing to register. Sub-layers that have no name of their own are called by the attribute that holds them, and a
-variable's path is the names on the way to it – the same in every process, whatever else was built before.
-"""
+"""`Layer`: state (see `module`) and a function of it, built when it first sees its inputs."""
 
 from __future__ import annotations
 
@@ -18,10 +13,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from highlevel import constraints, dtype_policies, initializers, regularizers
-from highlevel.errors import ArgumentError, HighlevelError, ShapeError, WeightsError, did_you_mean
-from highlevel.ir import Setting, Symbol, Tensor, Variable, trace, tree
+from highlevel.errors import ArgumentError, HighlevelError, ShapeError, did_you_mean
+from highlevel.ir import Symbol, Tensor, Variable, trace, tree
 from highlevel.ir.operand import Operand
-from highlevel.serialization import Configurable, accepted_arguments, snake_case
+from highlevel.serialization import accepted_arguments
+
+from .module import Module
 
 L = TypeVar("L", bound="Layer")
 
@@ -48,7 +45,7 @@ def collect_losses() -> Iterator[list[Any]]:
         _context.losses = outer
 
 
-class Layer(Configurable, kind="layer"):
+class Layer(Module, kind="layer"):
     """Base of all layers.
 
     A subclass writes `build(input_shape)`, which makes variables with `add_weight`, and `call(inputs)`, which computes
@@ -70,14 +67,11 @@ class Layer(Configurable, kind="layer"):
     (2, 3)
     """
 
-    trainable = Setting(True)
     supports_masking = False
     autocast = True  # whether floating-point inputs are cast to the type that the layer computes in
     built = False
-    _name: str | None = None
-    _path: str | None = None
     _policy: dtype_policies.DTypePolicy | None = None
-    _untracked = frozenset({"_config", "_build_shapes", "_weights_made"})
+    _untracked = Module._untracked | {"_build_shapes"}
 
     def __init_subclass__(cls, **more: Any) -> None:
         super().__init_subclass__(**more)
@@ -93,31 +87,12 @@ class Layer(Configurable, kind="layer"):
         name: str | None = None,
         input_shape: tuple[int | None, ...] | None = None,
     ) -> None:
-        if name is not None and (not isinstance(name, str) or "/" in name or name in ("", ".", "..")):
-            raise ArgumentError(
-                f"{type(self).__name__}: a name cannot be {name!r}",
-                expected='a string without "/", as it is a part of paths',
-            )
-        self._name = name
+        super().__init__(name, trainable)
         self._policy = dtype_policies.get(dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer)
         self.input_shape_argument = tuple(input_shape) if input_shape is not None else None
-        self.trainable = trainable
 
-    # Names and types -------------------------------------------------------------------------------------------------
-    @property
-    def name(self) -> str:
-        return self._name or snake_case(type(self).__name__)
-
-    @name.setter
-    def name(self, name: str) -> None:
-        self._name = name
-
-    @property
-    def path(self) -> str:
-        """The names on the way to this layer, from the model down."""
-        return self._path or self.name
-
+    # Types and description --------------------------------------------------------------------------------------------
     @property
     def dtype_policy(self) -> dtype_policies.DTypePolicy:
         return self._policy or dtype_policies.dtype_policy()
@@ -157,7 +132,7 @@ class Layer(Configurable, kind="layer"):
             kept["dtype"] = dtype_policies.get(kept["dtype"])
         return super().from_config(kept)
 
-    # Variables and sub-layers ----------------------------------------------------------------------------------------
+    # Weights and losses -----------------------------------------------------------------------------------------------
     def add_weight(
         self,
         shape: Iterable[int] | None = None,
@@ -192,186 +167,12 @@ class Layer(Configurable, kind="layer"):
                 constraint=constraints.get(constraint),
                 autocast=autocast,
             )
-        self.__dict__.setdefault("_weights_made", []).append(variable)
-        variable.path = f"{self.path}/{variable.name}"
-        return variable
+        return self.own(variable)
 
     def add_loss(self, loss: Any) -> None:
         """Adds a scalar to the loss of the model that is being called."""
         if _context.losses is not None:
             _context.losses.extend(tree.leaves(loss))
-
-    def _members(self) -> Iterator[tuple[str, Any]]:
-        """(attribute, value) of each variable and sub-layer that the layer holds, each once, in order of creation."""
-        seen: set[int] = {id(self)}
-
-        def walk(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-            if isinstance(value, (Layer, Variable)) or _holds_variables(value):
-                if id(value) not in seen:
-                    seen.add(id(value))
-                    yield name, value
-            elif isinstance(value, (list, tuple)):
-                for index, item in enumerate(value):
-                    yield from walk(f"{name}_{index}", item)
-            elif isinstance(value, dict):
-                for key, item in value.items():
-                    yield from walk(f"{name}_{key}", item)
-
-        for variable in self.__dict__.get("_weights_made", ()):
-            yield from walk(variable.name, variable)
-        for name, value in self.__dict__.items():
-            if name not in self._untracked:
-                yield from walk(name, value)
-
-    @property
-    def sublayers(self) -> list[Layer]:
-        """The layers that this one holds directly."""
-        return [member for _, member in self._members() if isinstance(member, Layer)]
-
-    def walk_layers(self) -> Iterator[Layer]:
-        """This layer and all below it, each once, outer before inner."""
-        seen: set[int] = set()
-        stack: list[Layer] = [self]
-        while stack:
-            layer = stack.pop()
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer
-                stack.extend(reversed(layer.sublayers))
-
-    def _walk_variables(self, trainable: bool = True) -> Iterator[tuple[Variable, bool]]:
-        """(variable, whether it and all layers on the way to it are trainable), the layer's own variables first."""
-        active = trainable and self.trainable
-        members = list(self._members())
-        for _, member in members:
-            if isinstance(member, Variable):
-                yield member, active and member.trainable
-            elif not isinstance(member, Layer):
-                for variable in member.variables:
-                    yield variable, False
-        for _, member in members:
-            if isinstance(member, Layer):
-                yield from member._walk_variables(active)
-
-    def _all_variables(self) -> list[tuple[Variable, bool]]:
-        found: dict[int, tuple[Variable, bool]] = {}
-        for variable, trainable in self._walk_variables():
-            before = found.get(id(variable))
-            found[id(variable)] = variable, trainable or (before is not None and before[1])
-        return list(found.values())
-
-    @property
-    def variables(self) -> list[Variable]:
-        """All state: weights, and the states of random generators."""
-        return [variable for variable, _ in self._all_variables()]
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All state but that of random generators."""
-        return [variable for variable in self.variables if "seed" not in variable.tags]
-
-    @property
-    def trainable_variables(self) -> list[Variable]:
-        return [variable for variable, trainable in self._all_variables() if trainable]
-
-    @property
-    def non_trainable_variables(self) -> list[Variable]:
-        return [variable for variable, trainable in self._all_variables() if not trainable]
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        return self.trainable_variables
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        return [variable for variable in self.non_trainable_variables if "seed" not in variable.tags]
-
-    def count_params(self) -> int:
-        return sum(variable.size for variable in self.weights)
-
-    def freeze(self: L) -> L:
-        """Stops training this layer and all below it; returns the layer."""
-        for layer in self.walk_layers():
-            layer.trainable = False
-        return self
-
-    def unfreeze(self: L) -> L:
-        """Trains this layer and all below it again; returns the layer."""
-        for layer in self.walk_layers():
-            layer.trainable = True
-        return self
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "trainable" and not isinstance(value, bool):
-            value = bool(value)
-        if (
-            name == "trainable"
-            and self.__dict__.get("_config") is not None
-            and value != self.__dict__.get("_setting_trainable", True)
-        ):
-            for layer in list(self.walk_layers())[1:]:
-                layer.trainable = value
-        object.__setattr__(self, name, value)
-        if isinstance(value, Variable) and value.name == "variable":
-            value.name = name.lstrip("_")
-        if isinstance(value, (Layer, list, tuple, dict)) and name not in self._untracked:
-            self._adopt(name, value)
-
-    def _adopt(self, name: str, value: Any) -> None:
-        """Gives sub-layers without a name that of the attribute."""
-        if isinstance(value, Layer):
-            if value._name is None:
-                value._name = name.lstrip("_")
-        elif isinstance(value, (list, tuple)):
-            for index, item in enumerate(value):
-                self._adopt(f"{name}_{index}", item)
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                self._adopt(f"{name}_{key}", item)
-
-    def assign_paths(self, prefix: str = "") -> None:
-        """Writes the path of every variable and sub-layer below this one."""
-        self._path = f"{prefix}{self.name}"
-        taken: set[str] = set()
-        for attribute, member in self._members():
-            if isinstance(member, Layer):
-                if member._name is None:
-                    member._name = attribute.lstrip("_")
-                if member.name in taken:
-                    member._name = _unique(member.name, taken)
-                taken.add(member.name)
-                member.assign_paths(f"{self._path}/")
-            elif isinstance(member, Variable):
-                if member.name == "variable":
-                    member.name = attribute.lstrip("_")
-                name = _unique(member.name, taken)
-                taken.add(name)
-                member.path = f"{self._path}/{name}"
-            else:
-                for variable in member.variables:
-                    variable.path = f"{self._path}/{attribute.lstrip('_')}/{variable.name}"
-
-    def get_weights(self) -> list[np.ndarray]:
-        """Copies of all weights, in the order of `weights`."""
-        return [variable.numpy().copy() for variable in self.weights]
-
-    def set_weights(self, weights: Iterable[Any]) -> None:
-        """Sets all weights; the number and every shape must fit."""
-        arrays, targets = [np.asarray(weight) for weight in weights], self.weights
-        if len(arrays) != len(targets):
-            raise WeightsError(
-                f"{self.name}: wrong number of weights", got=len(arrays), expected=len(targets), layer=self.path,
-                hint=None if self.built else "build the layer first, by calling it or with build(input_shape)",
-            )  # fmt: skip
-        for variable, array in zip(targets, arrays, strict=True):
-            if variable.shape != array.shape:
-                raise WeightsError(
-                    f"{self.name}: a weight of another shape",
-                    got=f"{array.shape} for {variable.path}",
-                    expected=variable.shape,
-                )
-        for variable, array in zip(targets, arrays, strict=True):
-            variable.assign(array)
 
     # Building and calling --------------------------------------------------------------------------------------------
     def check_input(self, input_shape: Any) -> None:
@@ -583,20 +384,6 @@ def _alias(value: Any) -> Any:
     if isinstance(value, Tensor):
         return Tensor(value._handle, value.spec, value._backend)
     return Symbol(value.node, value.index) if isinstance(value, Symbol) else value
-
-
-def _holds_variables(value: Any) -> bool:
-    """Whether it is a random generator or a metric: something with variables that is not a layer."""
-    return isinstance(getattr(type(value), "variables", None), property) or type(value).__name__ == "SeedGenerator"
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    if name not in taken:
-        return name
-    count = 1
-    while f"{name}_{count}" in taken:
-        count += 1
-    return f"{name}_{count}"
 
 
 def call_signature(cls: type[Layer]) -> inspect.Signature:

@@ -9,7 +9,7 @@ from typing import Any
 from highlevel.errors import ArgumentError, ShapeError, did_you_mean
 from highlevel.ir import tree
 from highlevel.layers import Layer
-from highlevel.layers.base import _unique
+from highlevel.layers.module import unique_name
 from highlevel.serialization import snake_case
 
 from .placeholder import Call, Placeholder
@@ -69,7 +69,7 @@ class CallGraph:
             taken.add(layer._name or "")
         for layer in self.layers:
             if layer._name is None:
-                layer._name = _unique(snake_case(type(layer).__name__), taken)
+                layer._name = unique_name(snake_case(type(layer).__name__), taken)
                 taken.add(layer._name)
 
     def run(self, inputs: Any, **context: Any) -> Any:
@@ -94,7 +94,7 @@ def input_names(inputs: Any) -> list[str]:
     names: set[str] = set()
     result = []
     for placeholder in tree.leaves(inputs):
-        name = _unique(placeholder.name or "input", names)
+        name = unique_name(placeholder.name or "input", names)
         names.add(name)
         result.append(name)
     return result

@@ -7,7 +7,7 @@ from typing import Any
 
 from highlevel.errors import ArgumentError
 from highlevel.layers import Layer
-from highlevel.layers.base import _unique
+from highlevel.layers.module import unique_name
 from highlevel.serialization import deserialize, serialize, snake_case
 
 from .functional import CallGraph
@@ -89,7 +89,7 @@ class Sequential(Model):
                 taken.add(layer._name)
         for layer in self._stack:
             if layer._name is None:
-                layer._name = _unique(snake_case(type(layer).__name__), taken)
+                layer._name = unique_name(snake_case(type(layer).__name__), taken)
                 taken.add(layer._name)
         self._graph = None
         self.built = False
