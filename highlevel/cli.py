@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from highlevel import __version__
 from highlevel.errors import ArgumentError, HighlevelError
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = argparse.ArgumentParser(prog="highlevel", description="Deep learning at a high level.")
+    parser.add_argument("--version", action="version", version=f"highlevel {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     demo = commands.add_parser("demo", help="fine-tune a pretrained network on pictures, write a report; some minutes")
@@ -30,10 +32,10 @@ def build_parser() -> argparse.ArgumentParser:
     tune.add_argument("directory", type=Path)
     tune.add_argument("--output", type=Path, default=Path("fine-tuned"), help="folder for report and model")
     tune.add_argument("--network", default="efficientnet_lite0", help="name in the zoo")
-    tune.add_argument("--input-size", type=int, default=None, help="side of the pictures that the network sees")
-    tune.add_argument("--head-epochs", type=int, default=20)
-    tune.add_argument("--epochs", type=int, default=3, help="epochs with all layers")
-    tune.add_argument("--batch-size", type=int, default=16)
+    tune.add_argument("--input-size", type=_positive, default=None, help="side of the pictures that the network sees")
+    tune.add_argument("--head-epochs", type=_count, default=20)
+    tune.add_argument("--epochs", type=_count, default=3, help="epochs with all layers")
+    tune.add_argument("--batch-size", type=_positive, default=16)
     tune.add_argument("--validation", type=float, default=0.2, help="part held out where the folder is not divided")
     tune.add_argument("--on-bad", choices=("error", "skip"), default="error", help="what to do with damaged pictures")
     tune.add_argument("--seed", type=int, default=0)
@@ -43,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="classify pictures with a saved model or a network of the zoo")
     predict.add_argument("model", help="a .keras file, or the name of a network of the zoo")
     predict.add_argument("images", nargs="+", type=Path)
-    predict.add_argument("--top", type=int, default=3, help="how many classes to print")
+    predict.add_argument("--top", type=_positive, default=3, help="how many classes to print")
     predict.set_defaults(run=_predict)
 
     zoo = commands.add_parser("zoo", help="list the networks and their weights")
@@ -53,12 +55,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str, least: int = 0) -> int:
+    number = int(text)
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{number} is less than {least}")
+    return number
+
+
+def _positive(text: str) -> int:
+    return _count(text, least=1)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; errors of use print in a few lines and return 1."""
     options = build_parser().parse_args(arguments)
     try:
         options.run(options)
-    except (HighlevelError, FileNotFoundError) as error:
+    except (HighlevelError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -89,6 +102,7 @@ def _fine_tune(options: argparse.Namespace) -> None:
     set_random_seed(options.seed)
     folder = scan_image_folder(options.directory, on_bad=options.on_bad)
     print(folder.describe())
+    options.output.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     net = create(options.network, weights="imagenet", input_size=options.input_size)
     assert net.preprocessing is not None
     test = folder.test if folder.validation is None else None
@@ -102,7 +116,6 @@ def _fine_tune(options: argparse.Namespace) -> None:
         seed=options.seed,
         verbose=0 if options.quiet else "auto",
     )
-    options.output.mkdir(parents=True, exist_ok=True)
     model_path = options.output / "model.keras"
     net.save(model_path)
     judged = held_out or train
