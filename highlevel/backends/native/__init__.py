@@ -1,0 +1,1 @@
+"""The reference backend: a compiler from graphs to machine code, through LLVM."""

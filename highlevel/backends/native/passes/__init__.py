@@ -1,0 +1,1 @@
+"""Passes over graphs: tables of rules, and the driver that applies them."""
