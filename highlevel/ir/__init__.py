@@ -1,9 +1,8 @@
 """The language: specs, primitives, graphs, tracing, differentiation. Needs NumPy (and bfloat16 for it), no more."""
 
-from . import operand  # isort: skip  # first: the modules below refer to one another through it
-from . import autodiff, control, dtypes, operators, primitives, tree
-from .autodiff import grad, gradients, jvp, stop_gradient, value_and_grad, vjp
-from .control import checkpoint, cond, custom_gradient, scan, while_loop
+from . import autodiff, control, dtypes, operand, operators, primitives, tree
+from .autodiff import grad, gradients, jvp, value_and_grad, vjp
+from .control import checkpoint, cond, custom_gradient, scan, stop_gradient, while_loop
 from .dtypes import DType, as_dtype
 from .graph import Graph, Node, Origin, Symbol
 from .jit import Compiled, jit

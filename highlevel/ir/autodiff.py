@@ -15,9 +15,10 @@ from typing import Any
 
 from highlevel.errors import GradientError
 
-from . import operators, primitives, trace, tree
-from .graph import Graph, Node, Replay, Symbol, key_of, reachable
+from . import jit, operators, primitives, trace, tree
+from .graph import Graph, Node, Symbol, key_of, reachable
 from .operand import Operand
+from .rewrite import Replay
 from .variable import Variable
 
 Key = tuple[int, int]
@@ -263,11 +264,6 @@ def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
     return y, direction
 
 
-def stop_gradient(x: Any) -> Any:
-    """The same value, through which no gradient flows."""
-    return tree.map(lambda leaf: primitives.stop_gradient(operators.operand(leaf)), x)
-
-
 # Sub-graphs ----------------------------------------------------------------------------------------------------------
 def pull_graph(graph: Graph, inputs: Sequence[Symbol], cotangents: Sequence[Any], needed: Sequence[bool]) -> list[Any]:
     """Cotangents of a sub-graph's inputs, its forward pass recorded again from `inputs`; None where not needed."""
@@ -275,6 +271,3 @@ def pull_graph(graph: Graph, inputs: Sequence[Symbol], cotangents: Sequence[Any]
     wanted = [symbol for symbol, flag in zip(graph.inputs, needed, strict=True) if flag]
     found = iter(backward(list(zip(graph.outputs, cotangents, strict=True)), wanted, values))
     return [next(found) if flag else None for flag in needed]
-
-
-from . import jit  # noqa: E402

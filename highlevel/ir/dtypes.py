@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from highlevel.errors import DTypeError, did_you_mean
+from highlevel.errors import ArgumentError, DTypeError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,3 +168,15 @@ def holds_kind(target: DType, source: DType) -> bool:
 def to_float(dtype: DType) -> DType:
     """The type in which a function with real results computes: floats stay, all else is float32."""
     return dtype if dtype.is_float else float32
+
+
+def weak_value(value: Any, dtype: DType) -> Any:
+    """A Python scalar as the attribute of a fill: exactly the number the type holds."""
+    if dtype.is_float:
+        return float(value)
+    if dtype.is_bool:
+        return bool(value)
+    limits = np.iinfo(dtype.numpy)
+    if not limits.min <= value <= limits.max:
+        raise ArgumentError(f"{value} does not fit into {dtype}", expected=f"{limits.min}…{limits.max}")
+    return int(value)

@@ -1,8 +1,8 @@
 """Graphs: immutable nodes, the symbols that are their outputs, and walks over them.
 
 Invariants. A node is created after its inputs, and ids count upwards, so sorting by id is a topological order. Tracing
-never merges nodes; `merge_common` does, as a pass that keeps the first origin of each merged group. A graph owns
-nothing but its boundary (inputs, outputs, updates): the nodes in between are those reachable from it.
+never merges nodes; `rewrite.merge_common` does, as a pass that keeps the first origin of each merged group. A graph
+owns nothing but its boundary (inputs, outputs, updates): the nodes in between are those reachable from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ import numpy as np
 
 from highlevel.errors import TraceError
 
+from .executor import executor
 from .operand import Operand
+from .printer import format_graph
 from .spec import Spec
 
 if TYPE_CHECKING:
@@ -78,16 +80,7 @@ class Node:
         return f"Node({self.name}, {', '.join(map(str, self.specs))})"
 
 
-class Abstract(Operand):
-    """An operand that is not a number (yet): operators applied to it are handed to `apply`."""
-
-    __slots__ = ()
-
-    def apply(self, primitive: Primitive, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
-        raise NotImplementedError
-
-
-class Symbol(Abstract):
+class Symbol(Operand):
     """An output of a node. Two symbols are the same if they are the same output of the same node."""
 
     __slots__ = ("__weakref__", "index", "mask", "node")
@@ -110,9 +103,6 @@ class Symbol(Abstract):
         """What identifies the symbol in dictionaries (`==` builds a graph)."""
         return self.node.id, self.index
 
-    def apply(self, primitive: Primitive, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
-        return trace.record(primitive, operands, attrs)
-
     def numpy(self) -> np.ndarray[Any, Any]:
         """The value, if the trace runs eagerly; otherwise an error that says what to do instead."""
         if self.node.values is None:
@@ -122,7 +112,7 @@ class Symbol(Abstract):
                 expected="concrete values where Python needs a number (float(), bool(), if, print of values, NumPy)",
                 hint="use ops.cond, ops.where or ops.while_loop, or compile(..., run_eagerly=True) to look at values",
             )
-        array = np.asarray(trace.executor().to_host(self.node.values[self.index])).view()
+        array = np.asarray(executor().to_host(self.node.values[self.index])).view()
         array.flags.writeable = False
         return array
 
@@ -167,8 +157,6 @@ class Graph:
         return max((symbol.node.owner for symbol in (*self.inputs, *self.results)), default=0)
 
     def __str__(self) -> str:
-        from .printer import format_graph
-
         return format_graph(self)
 
     __repr__ = __str__
@@ -197,43 +185,6 @@ def captures(symbols: Iterable[Symbol], owner: int) -> list[Symbol]:
     return [outside[key] for key in sorted(outside)]
 
 
-class Replay:
-    """Expressions recorded again in the open trace, with stand-ins for some of their symbols.
-
-    Built anew is what depends on a stand-in – and fills, which are cheaper to repeat than to hand over – each node
-    once, however often it is asked for; all else stands for itself.
-    """
-
-    def __init__(self, stand_ins: Mapping[tuple[int, int], Symbol]) -> None:
-        self._known = dict(stand_ins)
-
-    def __call__(self, symbol: Symbol) -> Symbol:
-        key = key_of(symbol)
-        if key not in self._known:
-            self._record_inputs_first(symbol.node)
-        return self._known[key]
-
-    def _record_inputs_first(self, last: Node) -> None:
-        known, stack = self._known, [last]
-        while stack:
-            node = stack[-1]
-            missing = [symbol.node for symbol in node.inputs if key_of(symbol) not in known]
-            if missing:
-                stack.extend(reversed(missing))
-                continue
-            stack.pop()
-            if any((node.id, index) not in known for index in range(len(node.specs))):
-                for index, symbol in enumerate(self._record(node)):
-                    known.setdefault((node.id, index), symbol)
-
-    def _record(self, node: Node) -> tuple[Symbol, ...]:
-        inputs = tuple([self._known[key_of(symbol)] for symbol in node.inputs])
-        same = all(key_of(new) == key_of(old) for new, old in zip(inputs, node.inputs, strict=True))
-        if node.primitive is None or (same and inputs):
-            return node.outputs
-        return trace.record_many(node.primitive, inputs, node.attrs, node.origin)
-
-
 def attribute_key(value: Any) -> Any:
     """A hashable form of an attribute: 1, 1.0 and True stay apart, as do 0.0 and −0.0; NaN equals itself."""
     if isinstance(value, float):
@@ -247,37 +198,3 @@ def attribute_key(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.dtype.str, value.tobytes()
     return type(value).__name__, id(value)
-
-
-def merge_common(graph: Graph) -> Graph:
-    """Hash-consing: equal operators on equal inputs become one node. Two different constants or inputs stay apart.
-
-    Sub-graphs of control flow are left as they are.
-    """
-    known: dict[tuple[int, int], Symbol] = {}
-    seen: dict[Any, tuple[Symbol, ...]] = {}
-
-    def lookup(symbol: Symbol) -> Symbol:
-        return known.get(key_of(symbol), symbol)
-
-    with trace.Trace(serial=graph.owner):
-        for node in graph.nodes():
-            if node.primitive is None:
-                continue
-            inputs = tuple(map(lookup, node.inputs))
-            key = (node.name, tuple(map(key_of, inputs)), attribute_key(dict(node.attrs)))
-            if key not in seen:
-                changed = any(key_of(a) != key_of(b) for a, b in zip(inputs, node.inputs, strict=True))
-                again = trace.record_many(node.primitive, inputs, node.attrs, node.origin) if changed else node.outputs
-                seen[key] = again
-            known.update(((node.id, index), symbol) for index, symbol in enumerate(seen[key]))
-    return Graph(
-        graph.inputs,
-        tuple(map(lookup, graph.outputs)),
-        graph.reads,
-        tuple((variable, lookup(symbol)) for variable, symbol in graph.updates),
-    )
-
-
-# A trace records symbols; symbols record in the open trace.
-from . import trace  # noqa: E402

@@ -18,6 +18,7 @@ import numpy as np
 from highlevel.errors import ArgumentError
 
 from . import operators, trace, tree, variable
+from .executor import Executable, Executor, executor
 from .graph import Graph, Symbol, attribute_key
 from .operand import Operand
 from .spec import Spec
@@ -52,15 +53,15 @@ class Entry:
     """
 
     graph: Graph
-    executable: trace.Executable
+    executable: Executable
     structure: Any
     places: Sequence[Any]
-    backend: trace.Executor
+    backend: Executor
     settings: list[tuple[Any, str, Any]]
     epoch: int
     used: int = 0
 
-    def is_valid(self, backend: trace.Executor) -> bool:
+    def is_valid(self, backend: Executor) -> bool:
         if self.backend is not backend:
             return False
         now = variable.epoch()
@@ -114,7 +115,7 @@ class Compiled:
         return leaves, arrays, Signature(structure, is_data, tuple([array.spec for array in arrays]), statics)
 
     def _entry(self, leaves: Sequence[Any], signature: Signature) -> Entry:
-        backend = trace.executor()
+        backend = executor()
         with self._lock:
             for entry in self._programs.get(signature, ()):
                 if entry.is_valid(backend):
@@ -150,7 +151,7 @@ class Compiled:
 
         return body, shape
 
-    def _trace(self, leaves: Sequence[Any], signature: Signature, backend: trace.Executor) -> Entry:
+    def _trace(self, leaves: Sequence[Any], signature: Signature, backend: Executor) -> Entry:
         body, shape = self._body(leaves, signature)
         epoch = variable.epoch()
         graph, record = trace.trace_graph(body, signature.specs)
@@ -161,7 +162,7 @@ class Compiled:
 
     def _run_eagerly(self, leaves: Sequence[Any], arrays: Sequence[Tensor], signature: Signature) -> Any:
         """Traces with values: every symbol can be printed and inspected while the function runs."""
-        backend = trace.executor()
+        backend = executor()
         body, shape = self._body(leaves, signature)
         values = [array.handle_on(backend) for array in arrays]
         graph, _ = trace.trace_graph(body, signature.specs, eager_values=values)

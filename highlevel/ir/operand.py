@@ -13,6 +13,14 @@ from highlevel.errors import ArgumentError
 from .dtypes import DType
 from .spec import Spec
 
+operators: Any = None  # the module of that name: it is made of primitives, which are made of operands
+
+
+def install_operators(module: Any) -> None:
+    """Called by `operators`, to give Python's operators their meaning."""
+    global operators
+    operators = module
+
 
 class Operand:
     """Something that stands for an array: concrete, symbolic, or a variable."""
@@ -216,7 +224,3 @@ class Operand:
 
     def __getitem__(self, index: Any) -> Any:
         return operators.getitem(self, index)
-
-
-# The operators are made of primitives, which are made of operands: this import has to come last.
-from . import operators  # noqa: E402

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import builtins
 import math
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from highlevel.errors import ArgumentError, DTypeError, ShapeError
 
-from . import dtypes
-from .dtypes import DType, as_dtype, promote, promote_scalar, to_float
-from .operand import Operand
+from . import dtypes, primitives, trace
+from .dtypes import DType, as_dtype, promote, promote_scalar, to_float, weak_value
+from .graph import Symbol
+from .operand import Operand, install_operators
+from .tensor import Tensor
 
 Scalar = (bool, int, float)
 
@@ -33,7 +36,7 @@ def operand(value: Any, dtype: DType | None = None) -> Any:
     if isinstance(value, Operand):
         result = value.read()
     else:
-        result = tensor.Tensor.of(value, dtype)
+        result = Tensor.of(value, dtype)
     return result if dtype is None else cast(result, dtype)
 
 
@@ -134,7 +137,7 @@ def match(*values: Any, operator: str = "op", dtype: DType | None = None, floati
         dtype = common_dtype(values, arrays)
         dtype = to_float(dtype) if floating else dtype
     shape = broadcast_shapes(*(array.shape for array in arrays if array is not None), operator=operator)
-    symbolic = any(isinstance(array, graph.Symbol) for array in arrays)
+    symbolic = any(isinstance(array, Symbol) for array in arrays)
     matched = []
     for value, array in zip(values, arrays, strict=True):
         if array is None:
@@ -146,18 +149,6 @@ def match(*values: Any, operator: str = "op", dtype: DType | None = None, floati
             array = broadcast_to(trace.lift(array) if symbolic else array, shape)
         matched.append(array)
     return tuple(matched)
-
-
-def weak_value(value: Any, dtype: DType) -> Any:
-    """A Python scalar as the attribute of a fill: exactly the number the type holds."""
-    if dtype.is_float:
-        return float(value)
-    if dtype.is_bool:
-        return bool(value)
-    limits = np.iinfo(dtype.numpy)
-    if not limits.min <= value <= limits.max:
-        raise ArgumentError(f"{value} does not fit into {dtype}", expected=f"{limits.min}…{limits.max}")
-    return int(value)
 
 
 def common_dtype(values: Sequence[Any], arrays: Sequence[Any]) -> DType:
@@ -211,12 +202,20 @@ def power(a: Any, b: Any) -> Any:
     return binary(primitives.pow, a, b)
 
 
+def _square(x: Any) -> Any:
+    return primitives.mul(x, x)
+
+
+def _cube(x: Any) -> Any:
+    return primitives.mul(primitives.mul(x, x), x)
+
+
 _POWERS: dict[float, Any] = {
     1: lambda x: x,
-    2: lambda x: primitives.mul(x, x),
-    3: lambda x: primitives.mul(primitives.mul(x, x), x),
-    0.5: lambda x: primitives.sqrt(x),
-    -0.5: lambda x: primitives.rsqrt(x),
+    2: _square,
+    3: _cube,
+    0.5: primitives.sqrt,
+    -0.5: primitives.rsqrt,
     -1: lambda x: divide(1.0, x),
 }
 
@@ -356,7 +355,7 @@ def _index_item(item: Any) -> Any:
         item = np.asarray(item, dtype=None if item else np.int64)
     if isinstance(item, Operand):
         item = item.read()
-    if isinstance(item, tensor.Tensor):
+    if isinstance(item, Tensor):
         item = item.numpy()
     if isinstance(item, (np.ndarray, Operand)) and (item.ndim or not isinstance(item, np.ndarray)):
         if item.dtype == "bool" or (item.dtype.kind if isinstance(item, np.ndarray) else item.dtype.kind[0]) in "iu":
@@ -456,9 +455,4 @@ def wrap_negative(index: Any, size: int) -> Any:
     return primitives.select(less(index, 0), add(index, size), index)
 
 
-from . import graph, tensor, trace  # noqa: E402
-
-if TYPE_CHECKING:
-    primitives: Any  # the names in it are those of the registry
-else:
-    from . import primitives
+install_operators(sys.modules[__name__])

@@ -13,10 +13,12 @@ from typing import Any
 from highlevel.errors import ArgumentError
 
 from . import trace
-from .graph import Abstract
+from .executor import executor
+from .graph import Symbol
 from .operand import Operand
 from .sample import Sample
 from .spec import Spec
+from .tensor import Tensor
 
 REGISTRY: dict[str, Primitive] = {}
 
@@ -52,11 +54,19 @@ class Primitive:
         """Applies the operator: concrete operands compute now, a symbolic one records a node."""
         operands = tuple([operand.read() for operand in operands])
         for operand in operands:
-            if isinstance(operand, Abstract):
-                return operand.apply(self, operands, attrs)
+            if isinstance(operand, Symbol):
+                return trace.record(self, operands, attrs)
         if not operands and trace.is_open():
             return trace.record(self, operands, attrs)
-        return trace.run_now(self, operands, attrs)
+        return self._run(operands, attrs)
+
+    def _run(self, operands: tuple[Any, ...], attrs: Mapping[str, Any]) -> Any:
+        """Computes the operator on numbers."""
+        backend = executor()
+        specs = self.specs(tuple([operand.spec for operand in operands]), attrs)
+        handles = backend.run(self, [operand.handle_on(backend) for operand in operands], attrs)
+        outputs = tuple([Tensor(h, s, backend) for h, s in zip(handles, specs, strict=True)])
+        return outputs if self.multiple else outputs[0]
 
     def specs(self, specs: tuple[Spec, ...], attrs: Mapping[str, Any]) -> tuple[Spec, ...]:
         """The specs of all outputs, as a tuple whether there is one or several."""

@@ -10,18 +10,23 @@ graph(%0: float32 (2, 3), %1: float32 (3,)) {
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .graph import Graph, Leaf, Node, Symbol, key_of
+if TYPE_CHECKING:  # graphs print themselves with this module, which takes them as they are
+    from .graph import Graph, Leaf, Node, Symbol
 
 LARGEST_CONSTANT_SHOWN = 8  # elements
 
 
+def _is_graph(value: Any) -> bool:
+    return hasattr(value, "nodes")
+
+
 def format_value(value: Any) -> str:
     """An attribute's value, without addresses."""
-    if isinstance(value, Graph):
+    if _is_graph(value):
         return f"graph<{len(value.nodes())} nodes>"
     if isinstance(value, (tuple, list)):
         return "(" + ", ".join(map(format_value, value)) + ("," if len(value) == 1 else "") + ")"
@@ -42,7 +47,7 @@ def format_node(node: Node, names: Mapping[tuple[int, int], str]) -> str:
     """The right-hand side of a node's line."""
     if node.leaf is not None:
         return f"{node.leaf.kind}({_format_leaf(node.leaf)})"
-    operands = ", ".join(names[key_of(symbol)] for symbol in node.inputs)
+    operands = ", ".join(names[symbol.key] for symbol in node.inputs)
     attrs = format_attrs(node.attrs)
     return f"{node.name}({operands}{', ' if operands and attrs else ''}{attrs})"
 
@@ -60,7 +65,7 @@ def format_graph(graph: Graph) -> str:
     names: dict[tuple[int, int], str] = {}
 
     def name(symbol: Symbol) -> str:
-        return names.setdefault(key_of(symbol), f"%{len(names)}")
+        return names.setdefault(symbol.key, f"%{len(names)}")
 
     header = ", ".join(f"{name(symbol)}: {symbol.spec}" for symbol in graph.inputs)
     lines = [f"graph({header}) {{"]
@@ -73,7 +78,7 @@ def format_graph(graph: Graph) -> str:
         layer = f"    # {node.origin.layer}" if node.origin.layer else ""
         lines.append(f"  {left} = {format_node(node, names)} : {types}{layer}")
         for attr, value in node.attrs.items():
-            if isinstance(value, Graph):
+            if _is_graph(value):
                 first, *rest = str(value).split("\n")
                 lines += [f"    {attr}: {first}", *(f"    {line}" for line in rest)]
     for variable, symbol in graph.updates:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from . import special
 from .dtypes import DType
 
 
@@ -186,6 +187,3 @@ def saturating_cast(xp: Any, x: Any, dtype: DType) -> Any:
     clipped = xp.clip(xp.where(xp.isnan(wide), 0.0, xp.trunc(wide)), float(info.min), float(info.max))
     top = clipped >= math.ldexp(1.0, info.bits - (info.min < 0))
     return xp.where(top, dtype.numpy.type(info.max), xp.where(top, 0.0, clipped).astype(dtype.numpy))
-
-
-from . import special  # noqa: E402

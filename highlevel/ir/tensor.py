@@ -8,8 +8,8 @@ import numpy as np
 
 from highlevel.errors import ArgumentError
 
-from . import operators, trace
-from .dtypes import DType, as_dtype, bfloat16, float32, int32, int64
+from .dtypes import DType, as_dtype, bfloat16, float32, int32, int64, weak_value
+from .executor import executor
 from .operand import Operand
 from .scalar import NumpyScalars
 from .spec import Spec
@@ -48,7 +48,7 @@ class Tensor(Operand):
             array = _converted(value, array, wanted)
         elif array is value or not array.flags.owndata or isinstance(value, Operand):
             array = array.copy()  # tensors are immutable; the caller may go on writing to his array
-        backend = trace.executor()
+        backend = executor()
         return cls(backend.from_host(array), Spec(array.shape, wanted), backend)
 
     @property
@@ -101,7 +101,7 @@ def _converted(value: Any, array: np.ndarray[Any, Any], dtype: DType) -> np.ndar
     """The array in another type: arrays by the rules of `cast`; Python's integers have to fit."""
     if dtype.is_integer and array.dtype.kind in "iu" and isinstance(value, (int, list, tuple)) and array.size:
         for extreme in (array.min(), array.max()):
-            operators.weak_value(extreme, dtype)
+            weak_value(extreme, dtype)
     converted: np.ndarray[Any, Any] = NumpyScalars(np).cast(array, dtype)
     return converted
 

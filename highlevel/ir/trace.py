@@ -4,8 +4,7 @@ There is no graph mode. An operator looks at its operands only: symbols are reco
 the installed executor. Just two things ask whether a trace is open: variables (reading gives a symbol; assigning
 becomes an update of the graph) and operators without operands (`iota`, `full`).
 
-A trace inside a trace makes a sub-graph (a loop body, a branch). What it uses of the enclosing traces is captured;
-what it assigns to variables is handed to the control-flow operator as state.
+A trace inside a trace makes a sub-graph (a loop body, a branch; see `subgraph`).
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from highlevel.errors import BackendError, TraceError
+from highlevel.errors import TraceError
 
-from .graph import Graph, Leaf, Node, Origin, Replay, Symbol, captures, key_of
+from .executor import executor
+from .graph import Graph, Leaf, Node, Origin, Symbol, key_of
 from .operand import Operand
 from .spec import Spec
 
@@ -35,24 +35,6 @@ _serials = itertools.count(1)
 _is_engine_file: dict[str, bool] = {}
 
 
-class Executable(Protocol):
-    """A compiled graph."""
-
-    def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
-        """Handles of the outputs for handles of the inputs; variables are updated in place."""
-
-
-class Executor(Protocol):
-    """What the language asks of the backend in use (see `highlevel.backends.protocol`)."""
-
-    name: str
-
-    def run(self, primitive: Primitive, handles: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Any]: ...
-    def compile(self, graph: Graph, options: Mapping[str, Any]) -> Executable: ...
-    def from_host(self, array: Any) -> Any: ...
-    def to_host(self, handle: Any) -> Any: ...
-
-
 class _State(threading.local):
     """Per thread: the open traces, innermost last; the path of the running layer; the type variables are read in."""
 
@@ -63,20 +45,6 @@ class _State(threading.local):
 
 
 _state = _State()
-_executor: Callable[[], Executor] | None = None
-
-
-def install_executor(current: Callable[[], Executor]) -> None:
-    """Called by `highlevel.backends`: `current()` gives the backend in use."""
-    global _executor
-    _executor = current
-
-
-def executor() -> Executor:
-    if _executor is None:
-        raise BackendError("no backend is installed", hint="import highlevel, not highlevel.ir alone")
-    return _executor()
-
 
 class Trace:
     """What is collected while a function runs on symbols."""
@@ -236,15 +204,6 @@ def record_many(
     return Node(primitive, inputs, attrs, specs, owner, at or origin(), None, values).outputs
 
 
-def run_now(primitive: Primitive, operands: Sequence[Any], attrs: Mapping[str, Any]) -> Any:
-    """Computes an operator on numbers."""
-    backend = executor()
-    specs = primitive.specs(tuple([operand.spec for operand in operands]), attrs)
-    handles = backend.run(primitive, [operand.handle_on(backend) for operand in operands], attrs)
-    outputs = tuple([tensor.Tensor(h, s, backend) for h, s in zip(handles, specs, strict=True)])
-    return outputs if primitive.multiple else outputs[0]
-
-
 def trace_graph(
     function: Callable[..., Sequence[Symbol]], specs: Sequence[Spec], *, eager_values: Sequence[Any] | None = None
 ) -> tuple[Graph, Trace]:
@@ -264,56 +223,3 @@ def trace_graph(
         if id(variable) not in trace.reads or key_of(trace.reads[id(variable)][1]) != key_of(symbol)
     )
     return Graph(tuple(inputs), outputs, tuple(trace.reads.values()), updates), trace
-
-
-class SubGraph:
-    """A traced loop body, branch or composite: inputs are captured symbols, then state, then arguments.
-
-    graph:     inputs (captured…, state…, arguments…) → outputs (results…, new state…)
-    captured:  symbols of the enclosing traces, to be handed in as operands
-    state:     variables that the function assigns; their values enter and leave as operands
-    """
-
-    def __init__(self, graph: Graph, captured: Sequence[Symbol], state: Sequence[Variable]) -> None:
-        self.graph = graph
-        self.captured = tuple(captured)
-        self.state = tuple(state)
-
-
-def trace_subgraph(
-    function: Callable[..., Sequence[Any]],
-    specs: Sequence[Spec],
-    *,
-    hoist: bool = False,
-    state: Sequence[Variable] = (),
-) -> SubGraph:
-    """Traces `function` inside the open trace.
-
-    Variables that it assigns become state: the function is traced again with their values as inputs.
-    """
-    with Trace(hoist=hoist) as trace:
-        state_inputs = [trace.leaf("input", f"state{i}", variable.spec) for i, variable in enumerate(state)]
-        for variable, symbol in zip(state, state_inputs, strict=True):
-            trace.read(variable, symbol)
-        arguments = [trace.leaf("input", f"arg{i}", spec) for i, spec in enumerate(specs)]
-        results = [lift(result) for result in function(*arguments)]
-        assigned = [variable for variable, _ in trace.updates.values()]
-    known = {id(variable) for variable in state}
-    missing = [variable for variable in assigned if id(variable) not in known]
-    if missing:
-        return trace_subgraph(function, specs, hoist=hoist, state=[*state, *missing])
-    ends = [trace.updates.get(id(v), (v, s))[1] for v, s in zip(state, state_inputs, strict=True)]
-    return _close([*results, *ends], [*state_inputs, *arguments], trace.serial, state)
-
-
-def _close(results: Sequence[Symbol], inputs: Sequence[Symbol], owner: int, state: Sequence[Variable]) -> SubGraph:
-    """Makes a closed graph: captured symbols become inputs of their own."""
-    outer = captures(results, owner)
-    with Trace(serial=owner) as trace:
-        stand_ins = [trace.leaf("input", f"captured{i}", symbol.spec) for i, symbol in enumerate(outer)]
-        replay = Replay({key_of(symbol): stand_in for symbol, stand_in in zip(outer, stand_ins, strict=True)})
-        closed = tuple([replay(result) for result in results])
-    return SubGraph(Graph((*stand_ins, *inputs), closed), outer, state)
-
-
-from . import tensor  # noqa: E402

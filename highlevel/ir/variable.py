@@ -12,6 +12,7 @@ from highlevel.errors import DTypeError, ShapeError
 
 from . import trace
 from .dtypes import holds_kind, promote_scalar
+from .executor import executor
 from .graph import Symbol
 from .operand import Operand
 from .spec import Spec
@@ -120,13 +121,13 @@ class Variable(Operand):
         """The value in the variable's own type."""
         traces = trace.open_traces()
         if not traces:
-            backend = trace.executor()
+            backend = executor()
             return Tensor(self.handle_on(backend), self._spec, backend)
         for level in reversed(traces):
             if id(self) in level.values:
                 return level.values[id(self)][-1]
         root = traces[0]
-        values = (self.handle_on(trace.executor()),) if root.eager else None
+        values = (self.handle_on(executor()),) if root.eager else None
         symbol = root.leaf("variable", self, self._spec, values)
         root.read(self, symbol)
         return symbol
@@ -163,7 +164,7 @@ class Variable(Operand):
             symbol = trace.lift(value)
             trace.open_traces()[-1].update(self, symbol)
             return symbol
-        backend = trace.executor()
+        backend = executor()
         self.set_handle(value.handle_on(backend), backend)
         return value
 
@@ -195,7 +196,7 @@ class Variable(Operand):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._backend = trace.executor()
+        self._backend = executor()
         self._handle = self._backend.from_host(state["_handle"])
 
     def __repr__(self) -> str:

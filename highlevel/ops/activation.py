@@ -11,6 +11,7 @@ from typing import Any
 
 from highlevel.errors import ShapeError
 from highlevel.ir import control, operators, primitives
+from highlevel.ir.dtypes import weak_value
 from highlevel.ir.operators import cast, operand
 
 from .arguments import axes_of, floating, normalize_axis
@@ -25,7 +26,7 @@ SELU_SCALE = 1.0507009873554804934193349852946
 def _choose(condition: Any, a: Any, b: Any) -> Any:
     """a where the condition holds, else b; Python numbers stand for arrays of them."""
     like = b if isinstance(a, operators.Scalar) else a
-    filled = [operators.full(like.shape, operators.weak_value(v, like.dtype), like.dtype)
+    filled = [operators.full(like.shape, weak_value(v, like.dtype), like.dtype)
               if isinstance(v, operators.Scalar) else v for v in (a, b)]  # fmt: skip
     return primitives.select(condition, *filled)
 

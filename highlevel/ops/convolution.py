@@ -14,7 +14,7 @@ import numpy as np
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import operators, primitives
-from highlevel.ir.dtypes import to_float
+from highlevel.ir.dtypes import to_float, weak_value
 from highlevel.ir.operators import cast, operand
 
 from .arguments import check_rank, floating, is_channels_first, moved, per_axis
@@ -285,7 +285,7 @@ def unfold(x: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride
     window, spread, pads, step = _pairs(kernel_size, dilation, padding, stride)
     n, c = x.shape[:2]
     low = (0, 0, *pads)
-    zero = operators.weak_value(0, x.dtype)
+    zero = weak_value(0, x.dtype)
     x = primitives.pad(x, low=low, high=low, interior=(0, 0, 0, 0), value=zero) if any(pads) else x
     counts = [(x.shape[2 + i] - (window[i] - 1) * spread[i] - 1) // step[i] + 1 for i in range(2)]
     columns = []
@@ -319,7 +319,7 @@ def fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding:
             high = [f - a - b for f, a, b in zip(full, corner, covered, strict=True)]
             part = primitives.pad(
                 x[:, :, i, j], low=(0, 0, *corner), high=(0, 0, *high), interior=(0, 0, step[0] - 1, step[1] - 1),
-                value=operators.weak_value(0, x.dtype),
+                value=weak_value(0, x.dtype),
             )  # fmt: skip
             total = part if total is None else primitives.add(total, part)
     assert total is not None

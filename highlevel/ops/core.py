@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from highlevel.errors import ArgumentError, ShapeError
-from highlevel.ir import Tensor, Variable, autodiff, operators, primitives, tree
+from highlevel.ir import Tensor, Variable, autodiff, control, operators, primitives, tree
 from highlevel.ir import custom_gradient as _custom_gradient
-from highlevel.ir.dtypes import as_dtype, int32
+from highlevel.ir.dtypes import as_dtype, int32, weak_value
 from highlevel.ir.graph import Symbol
 from highlevel.ir.operand import Operand
 from highlevel.ir.operators import cast as _cast
@@ -120,7 +120,7 @@ def copy(x: Any) -> Any:
 @op
 def stop_gradient(variable: Any) -> Any:
     """The same value, through which no gradient flows."""
-    return autodiff.stop_gradient(variable)
+    return control.stop_gradient(variable)
 
 
 def custom_gradient(f: Any) -> Any:
@@ -214,7 +214,7 @@ def slice_update(inputs: Any, start_indices: Any, updates: Any) -> Any:
     inside = primitives.pad(
         operators.full(new.shape, True, as_dtype(bool)), low=low, high=high, interior=zero, value=False
     )
-    block = primitives.pad(new, low=low, high=high, interior=zero, value=operators.weak_value(0, x.dtype))
+    block = primitives.pad(new, low=low, high=high, interior=zero, value=weak_value(0, x.dtype))
     return primitives.select(inside, block, x)
 
 
@@ -234,7 +234,7 @@ def _slice_update_symbolic(x: Any, starts: list[Any], new: Any) -> Any:
 def scatter(indices: Any, values: Any, shape: Any) -> Any:
     """Zeros of the given shape, with `values` added at `indices` (…, k), which address the first k axes."""
     values = operand(values)
-    target = operators.full(sizes_of(shape), operators.weak_value(0, values.dtype), values.dtype)
+    target = operators.full(sizes_of(shape), weak_value(0, values.dtype), values.dtype)
     return primitives.scatter_add(target, _index_columns(indices, target, "scatter"), values)
 
 

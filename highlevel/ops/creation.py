@@ -10,7 +10,7 @@ import numpy as np
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import operators, primitives
-from highlevel.ir.dtypes import DType, as_dtype, int32, promote, to_float
+from highlevel.ir.dtypes import DType, as_dtype, int32, promote, to_float, weak_value
 from highlevel.ir.operators import cast, operand
 
 from .arguments import DEFAULT_FLOAT, dtype_or, moved, normalize_axis, sizes_of
@@ -40,7 +40,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     """An array filled with one number (or with an array that broadcasts to the shape)."""
     kind, sizes = dtype_or(dtype, DEFAULT_FLOAT), sizes_of(shape)
     if isinstance(fill_value, operators.Scalar):
-        return operators.full(sizes, operators.weak_value(fill_value, kind), kind)
+        return operators.full(sizes, weak_value(fill_value, kind), kind)
     return operators.broadcast_to(operand(fill_value, kind), sizes)
 
 
@@ -222,7 +222,7 @@ def diag(x: Any, k: int = 0) -> Any:
         low=(offset if k > 0 else 0,),
         high=(offset if k < 0 else 0,),
         interior=(0,),
-        value=operators.weak_value(0, x.dtype),
+        value=weak_value(0, x.dtype),
     )
     rows = operators.broadcast_to(padded, (size, size))
     return primitives.select(_on_diagonal(size, size, k), rows, operators.zeros_like(rows))

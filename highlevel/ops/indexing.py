@@ -9,7 +9,7 @@ import numpy as np
 
 from highlevel.errors import ArgumentError, DTypeError, ShapeError
 from highlevel.ir import Tensor, operators, primitives
-from highlevel.ir.dtypes import bool_, float32, int32
+from highlevel.ir.dtypes import bool_, float32, int32, weak_value
 from highlevel.ir.operand import Operand
 from highlevel.ir.operators import cast, match, operand, wrap_negative
 from highlevel.ir.tensor import to_numpy
@@ -231,7 +231,7 @@ def _segments(data: Any, segment_ids: Any, num_segments: int | None, name: str) 
 def segment_sum(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The sum of the rows of each segment; rows whose id names no segment are left out."""
     x, index, count = _segments(data, segment_ids, num_segments, "segment_sum")
-    start = operators.full((count + 1, *x.shape[1:]), operators.weak_value(0, x.dtype), x.dtype)
+    start = operators.full((count + 1, *x.shape[1:]), weak_value(0, x.dtype), x.dtype)
     return primitives.scatter_add(start, index, x)[:count]
 
 
@@ -261,5 +261,5 @@ def segment_min(data: Any, segment_ids: Any, num_segments: int | None = None, so
 def segment_prod(data: Any, segment_ids: Any, num_segments: int | None = None, sorted: bool = False) -> Any:
     """The product of the rows of each segment; 1 for empty segments."""
     x, index, count = _segments(data, segment_ids, num_segments, "segment_prod")
-    ones = operators.full((count + 1, *x.shape[1:]), operators.weak_value(1, x.dtype), x.dtype)
+    ones = operators.full((count + 1, *x.shape[1:]), weak_value(1, x.dtype), x.dtype)
     return scatter_update(ones, index, x, reduction="mul")[:count]

@@ -10,7 +10,7 @@ import numpy as np
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import operators, primitives
-from highlevel.ir.dtypes import to_float
+from highlevel.ir.dtypes import to_float, weak_value
 from highlevel.ir.operators import cast, operand
 
 from . import reduction, sorting
@@ -74,7 +74,7 @@ def _pad_constant(x: Any, widths: Sequence[tuple[int, int]], value: Any) -> Any:
     zero = (0,) * x.ndim
     if not isinstance(value, operators.Scalar):
         return _pad_symbolic(x, widths, value)
-    return primitives.pad(x, low=low, high=high, interior=zero, value=operators.weak_value(value, x.dtype))
+    return primitives.pad(x, low=low, high=high, interior=zero, value=weak_value(value, x.dtype))
 
 
 def _pad_symbolic(x: Any, widths: Sequence[tuple[int, int]], value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from highlevel.errors import ShapeError
 from highlevel.ir import control, operators, primitives
-from highlevel.ir.dtypes import DType, bool_, int32, uint32
+from highlevel.ir.dtypes import DType, bool_, int32, uint32, weak_value
 from highlevel.ir.operators import cast, match, operand
 
 from .arguments import axes_of, floating, normalize_axis
@@ -199,7 +199,7 @@ def cumprod(x: Any, axis: Any = None, dtype: Any = None) -> Any:
     length, distance = x.shape[axis], 1
     while distance < length:  # after each round an element is the product of twice as many (Hillis and Steele, 1986)
         shape = tuple(distance if a == axis else n for a, n in enumerate(x.shape))
-        ones = operators.full(shape, operators.weak_value(1, x.dtype), x.dtype)
+        ones = operators.full(shape, weak_value(1, x.dtype), x.dtype)
         kept = x[(builtins.slice(None),) * axis + (builtins.slice(0, length - distance),)]
         x = x * primitives.concatenate(ones, kept, axis=axis)
         distance *= 2

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from highlevel.ir import Graph, Symbol, Tensor, Variable, jit, operators, primitives, spec, trace, trace_graph
 from highlevel.ir.evaluate import Program
-from highlevel.ir.graph import Replay, attribute_key, captures, key_of, merge_common, reachable
+from highlevel.ir.graph import attribute_key, captures, key_of, reachable
+from highlevel.ir.rewrite import Replay, merge_common
 
 FLOAT = spec((3,))
 

@@ -23,7 +23,7 @@ from highlevel.ir import (
     trace,
     trace_graph,
 )
-from highlevel.ir.trace import trace_subgraph
+from highlevel.ir.subgraph import trace_subgraph
 
 FLOAT = spec((3,))
 

@@ -1,12 +1,11 @@
-"""All primitives, by family. `primitives.NAME` is the primitive of that name; a new record needs no entry here."""
+"""All primitives, by family. `primitives.NAME` is the primitive of that name; a new record needs no entry here.
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+The operators that carry sub-graphs are in `ir.control`, beside the functions that record them.
+"""
 
 from ..primitive import REGISTRY, Primitive
 from . import (
     contraction,
-    control,
     convolution,
     creation,
     elementwise,
@@ -22,15 +21,18 @@ from . import (
 
 globals().update(REGISTRY)
 
-if TYPE_CHECKING:
-    __getattr__: Callable[[str], Primitive]  # a def would be analysed too late in this circle of imports
+
+def __getattr__(name: str) -> Primitive:
+    """Records that are made after this module: those of control flow, and the user's own."""
+    if name not in REGISTRY:
+        raise AttributeError(f"there is no primitive {name!r}")
+    return REGISTRY[name]
 
 
 __all__ = [
     "REGISTRY",
     "Primitive",
     "contraction",
-    "control",
     "convolution",
     "creation",
     "elementwise",
