@@ -125,12 +125,19 @@ class Layer(Module, kind="layer"):
         """A layer like the one that `get_config` described.
 
         Arguments that this library does not have are left out where they are None: nothing was asked of them then.
+        What all layers have is set afterwards where a constructor does not take it.
         """
-        known, _ = accepted_arguments(cls)
+        known, anything = accepted_arguments(cls)
         kept = {name: value for name, value in config.items() if name in known or value is not None}
         if isinstance(kept.get("dtype"), dict):
             kept["dtype"] = dtype_policies.get(kept["dtype"])
-        return super().from_config(kept)
+        if anything:
+            return super().from_config(kept)
+        common = {name: kept.pop(name) for name in ("name", "trainable", "dtype") if name in kept and name not in known}
+        layer = super().from_config(kept)
+        layer.name, layer.trainable = common.get("name", layer.name), common.get("trainable", layer.trainable)
+        layer._policy = dtype_policies.get(common["dtype"]) if "dtype" in common else layer._policy
+        return layer
 
     # Weights and losses -----------------------------------------------------------------------------------------------
     def add_weight(

@@ -13,7 +13,7 @@ from highlevel.errors import ArgumentError, HighlevelError, did_you_mean
 from highlevel.ir import Setting, Tensor, as_dtype, tree
 from highlevel.ir.operand import Operand
 from highlevel.layers import Layer
-from highlevel.serialization import accepted_arguments
+from highlevel.layers.module import unique_name
 from highlevel.training.trainer import Trainer
 
 from . import surgery
@@ -141,11 +141,11 @@ class Model(Layer):
         outputs = self._graph.outputs
         if isinstance(outputs, dict):
             return sorted(outputs)
-        calls = [placeholder.call for placeholder in tree.leaves(outputs)]
-        return [
-            call.target.name if call and isinstance(call.target, Layer) else f"output_{i}"
-            for i, call in enumerate(calls)
-        ]
+        names: list[str] = []
+        for i, call in enumerate(placeholder.call for placeholder in tree.leaves(outputs)):
+            name = call.target.name if call and isinstance(call.target, Layer) else f"output_{i}"
+            names.append(unique_name(name, set(names)))  # a layer that is called twice makes two outputs
+        return names
 
     def _require_graph(self, what: str) -> CallGraph:
         if self._graph is None:
@@ -354,12 +354,7 @@ class Model(Layer):
             from .saving import model_from_graph_config
 
             return model_from_graph_config(config)
-        known, takes_any = accepted_arguments(cls)
-        if takes_any:
-            return super().from_config(config)
-        model = super().from_config({name: value for name, value in config.items() if name in known})
-        model.name = config.get("name", model.name)
-        return model
+        return super().from_config(config)
 
 
 def _placeholder_like(leaf: Any) -> Any:

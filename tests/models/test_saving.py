@@ -112,8 +112,19 @@ class Scale(L.Layer):
         return self.inner(inputs * self.factor + self.offset)
 
 
+class Times(L.Layer):
+    """A layer whose constructor takes nothing that all layers have."""
+
+    def __init__(self, factor: float = 2.0) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def call(self, inputs: Any) -> Any:
+        return inputs * self.factor
+
+
 def own_layer() -> hl.Model:
-    return hl.Sequential([hl.Input((5,)), Scale(2.0, inner=L.Dense(4)), L.Dense(3)])
+    return hl.Sequential([hl.Input((5,)), Scale(2.0, inner=L.Dense(4)), Times(3.0), L.Dense(3)])
 
 
 BUILDERS: list[Callable[[], hl.Model]] = [

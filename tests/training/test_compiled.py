@@ -76,6 +76,18 @@ def test_the_loss_is_the_weighted_sum(loss, weights, as_dict):
     assert list(found.values()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_layer_called_twice_makes_two_outputs():
+    a, b = hl.Input((4,)), hl.Input((4,))
+    both = L.Dense(2, name="both")
+    model = hl.Model([a, b], [both(a), both(b)])
+    model.compile("sgd", "mse")
+    p, q = model.predict([X, 2 * X], verbose=0)
+    found = model.evaluate([X, 2 * X], [B, B], verbose=0, return_dict=True)
+    assert model.output_names == ["both", "both_1"] and list(found) == ["loss", "both_loss", "both_1_loss"]
+    assert found["both_loss"] == pytest.approx(np.mean((p - B) ** 2), rel=1e-5)
+    assert found["both_1_loss"] == pytest.approx(np.mean((q - B) ** 2), rel=1e-5)
+
+
 def test_no_loss_at_all_is_zero():
     total, terms = LossSet(None)([None], [Tensor.of(np.ones((2, 3), F32))], None, ["out"])
     assert float(total) == 0.0 and terms == {}
