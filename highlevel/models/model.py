@@ -14,7 +14,7 @@ from highlevel.ir import Setting, Tensor, as_dtype, tree
 from highlevel.ir.operand import Operand
 from highlevel.layers import Layer
 from highlevel.layers.module import unique_name
-from highlevel.training.trainer import Trainer
+from highlevel.training.trainer import Trainer, explains_keywords
 
 from . import surgery
 from .functional import CallGraph, match_inputs
@@ -194,6 +194,7 @@ class Model(Layer):
         return tree.map(convert, value)
 
     # Training --------------------------------------------------------------------------------------------------------
+    @explains_keywords
     def compile(
         self,
         optimizer: Any = "rmsprop",

@@ -4,15 +4,17 @@ late.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from highlevel import random
 from highlevel.data.loader import ArrayLoader, Batch, IterableLoader, Loader, arrays_of, count_samples, make_loader
-from highlevel.errors import ArgumentError
+from highlevel.errors import ArgumentError, did_you_mean
 from highlevel.ir import Compiled, Tensor, as_dtype, tree
 from highlevel.ir.variable import epoch
 from highlevel.layers import Layer
@@ -23,6 +25,27 @@ from . import optimizers
 from .callbacks import CallbackList, History
 from .compiled import Logs, LossSet, MetricSet
 from .validation import class_weights, combine_weights, split_validation
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def explains_keywords(method: F) -> F:
+    """Makes a misspelt keyword an error that suggests the right one."""
+    names = list(inspect.signature(method).parameters)
+
+    @functools.wraps(method)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        for keyword in kwargs:
+            if keyword not in names:
+                raise ArgumentError(
+                    f"{method.__name__}: unknown argument {keyword!r}",
+                    got=f"{keyword}={kwargs[keyword]!r}"[:80],
+                    expected=f"arguments of {method.__name__}",
+                    hint=did_you_mean(keyword, names[1:]),
+                )
+        return method(*args, **kwargs)
+
+    return cast(F, wrapped)
 
 
 class Trainer:
@@ -102,6 +125,7 @@ class Trainer:
         return self.model(x, training=False)
 
     # Loops -----------------------------------------------------------------------------------------------------------
+    @explains_keywords
     def fit(
         self,
         x: Any = None,
@@ -209,6 +233,7 @@ class Trainer:
         callbacks.on_test_end(found)
         return found
 
+    @explains_keywords
     def evaluate(
         self,
         x: Any = None,
@@ -236,6 +261,7 @@ class Trainer:
         values = list(found.values())
         return values[0] if len(values) == 1 else values
 
+    @explains_keywords
     def predict(
         self,
         x: Any,
@@ -273,6 +299,7 @@ class Trainer:
             raise no_batches()
         return tree.unflatten(structure, [np.concatenate(column) for column in zip(*collected, strict=True)])
 
+    @explains_keywords
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -281,12 +308,14 @@ class Trainer:
         batch = self._single_batch(x, y, sample_weight, class_weight)
         return _results(self.metrics.ordered(self._train(*batch)).as_floats(), return_dict)
 
+    @explains_keywords
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and the metrics of one batch."""
         self._require_compiled("test_on_batch", needs_optimizer=False)
         batch = self._single_batch(x, y, sample_weight, None)
         return _results(self.metrics.ordered(self._test(*batch)).as_floats(), return_dict)
 
+    @explains_keywords
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch, as NumPy arrays."""
         return tree.map(lambda leaf: leaf.numpy().copy(), self._predict(arrays_of(x, "x")))

@@ -203,6 +203,39 @@ def test_a_new_process_continues(tmp_path):
         assert np.array_equal(found[f"w{i}"], weight)
 
 
+def test_a_new_process_opens_every_kind_of_model(tmp_path):
+    """Predictions to the bit, and every number of `evaluate`."""
+    kinds = [sequential, operators, shared, dictionaries, nested]
+    expected = {}
+    for build in kinds:
+        model = build()
+        x, y = data_for(model)
+        model.compile("adam", "mse", metrics=["mae", hl.metrics.RootMeanSquaredError()], loss_weights=0.5)
+        model.fit(x, y, verbose=0)
+        model.save(tmp_path / f"{build.__name__}.keras")
+        arrays = {f"{part}{i}": a for part, tree in (("x", x), ("y", y)) for i, a in enumerate(hl.tree.leaves(tree))}
+        np.savez(tmp_path / f"{build.__name__}.npz", **arrays)
+        expected[build.__name__] = (hl.tree.leaves(model.predict(x, verbose=0)), model.evaluate(x, y, verbose=0))
+    code = (
+        "import sys, json, numpy as np, highlevel as hl\n"
+        "for name in sys.argv[2:]:\n"
+        "    model = hl.load_model(f'{sys.argv[1]}/{name}.keras')\n"
+        "    data = np.load(f'{sys.argv[1]}/{name}.npz')\n"
+        "    def like(tree, part):\n"
+        "        structure = hl.tree.flatten(tree)[1]\n"
+        "        return hl.tree.unflatten(structure, [data[k] for k in sorted(data.files) if k[0] == part])\n"
+        "    x, y = like(model.input, 'x'), like(model.output, 'y')\n"
+        "    found = hl.tree.leaves(model.predict(x, verbose=0))\n"
+        "    numbers = model.evaluate(x, y, verbose=0)\n"
+        "    np.savez(f'{sys.argv[1]}/{name}_found.npz', *found, numbers=numbers)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path), *expected], check=True)
+    for name, (outputs, numbers) in expected.items():
+        found = np.load(tmp_path / f"{name}_found.npz")
+        assert found["numbers"].tolist() == numbers
+        assert leaves_equal([found[f"arr_{i}"] for i in range(len(outputs))], outputs)
+
+
 @pytest.mark.parametrize(
     "optimizer",
     [

@@ -353,6 +353,21 @@ def test_losses_and_metrics_never_broadcast_through_fit(loss):
                 run()
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda model: model.fit(X, Y, epoch=3), "fit: unknown argument 'epoch'[\\s\\S]*'epochs'"),
+        (lambda model: model.evaluate(X, Y, batchsize=3), "'batch_size'"),
+        (lambda model: model.predict(X, verbos=0), "'verbose'"),
+        (lambda model: model.train_on_batch(X, Y, weight=1), "sample_weight"),
+        (lambda model: model.compile("sgd", "mse", metric=["mae"]), "'metrics'"),
+    ],
+)
+def test_misspelt_arguments_are_explained(call, words):
+    with pytest.raises(ArgumentError, match=words):
+        call(compiled())
+
+
 def test_sample_weights_of_another_shape_are_errors():
     model = compiled()
     with pytest.raises(ArgumentError, match="sample_weight has 49"):
