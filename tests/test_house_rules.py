@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -71,8 +72,11 @@ def part_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """(dotted name, whether it is inside of a function) for all imports of a file, relative ones resolved."""
+def imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[str, bool]]:
+    """(dotted name, whether it is inside of a function) for all imports of a file, relative ones resolved.
+
+    for_types: also those that only type checkers see
+    """
     package = path.relative_to(ROOT).parent.parts
     text = ast.parse(path.read_text(encoding="utf-8"))
     nested = {
@@ -81,7 +85,16 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
         if isinstance(outer, (ast.FunctionDef, ast.AsyncFunctionDef))
         for inner in ast.walk(outer)
     }
+    unseen = {
+        id(inner)
+        for outer in ast.walk(text)
+        if isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING"
+        for statement in outer.body
+        for inner in ast.walk(statement)
+    }
     for node in ast.walk(text):
+        if id(node) in unseen and not for_types:
+            continue
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, id(node) in nested
@@ -113,6 +126,27 @@ def test_imports_point_one_way() -> None:
             if (upwards or around) and not (lazy and (part, words[1]) in LAZY):
                 wrong.append(f"{name(path)} imports {imported}")
     assert not wrong
+
+
+def test_the_modules_of_the_language_form_no_circle() -> None:
+    """Not even through imports inside of functions."""
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (PACKAGE / "ir").rglob("*.py")
+    }
+    needs: dict[str, set[str]] = {module: set() for module in paths}
+    for module, path in paths.items():
+        for imported, _ in imports(path, for_types=False):
+            while imported and imported not in paths:  # a name in a module, or nothing of the language
+                imported = imported.rpartition(".")[0]
+            if imported:
+                needs[module].add(imported)
+    circle: list[str] = []
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        circle = error.args[1]
+    assert not circle, " imports ".join(reversed(circle))
 
 
 def test_the_language_needs_numpy_only() -> None:

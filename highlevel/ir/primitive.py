@@ -28,7 +28,7 @@ class Primitive:
     """An operator of the language.
 
     name:       unique; the key of the registry
-    family:     the file it is declared in ("elementwise", "movement", …); backends dispatch on it
+    family:     its kind ("elementwise", "movement", …), named like the file of most of them; backends dispatch on it
     infer:      `infer(*specs, **attrs) -> Spec`, or a tuple of specs where `multiple`; raises `ShapeError`
     numpy:      `numpy(xp, *arrays, **attrs)`: the definition, over an array module (NumPy or CuPy)
     vjp:        `vjp(g, y, *x, **attrs)`: one cotangent (or None) per operand, made of primitives; None for operators

@@ -27,9 +27,9 @@ from ..spec import Spec
 from .contraction import matmul, swap_last
 from .creation import full_like, iota, zeros_like
 from .elementwise import equal, less, less_equal, select
-from .movement import broadcast, concatenate, reshape, slice_
+from .movement import concatenate, reshape, slice_
 from .ordering import argsort, take_along
-from .reduction import expand
+from .reduction import broadcast, expand
 from .spatial import is_half
 
 FAMILY = "factor"

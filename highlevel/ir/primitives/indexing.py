@@ -23,7 +23,8 @@ from ..sample import Draw, Sample, distinct, integers, normal
 from ..spec import Spec
 from .creation import full, iota, zeros_like
 from .elementwise import cast, equal, select
-from .movement import broadcast, reshape
+from .movement import reshape
+from .reduction import broadcast
 from .spatial import is_half, widen
 
 FAMILY = "indexing"

@@ -1,4 +1,7 @@
-"""Movement: the same elements in another arrangement. Index arithmetic; compilers melt these into their consumers."""
+"""Movement: the same elements in another arrangement. Index arithmetic; compilers melt these into their consumers.
+
+One more, `broadcast`, stands beside its transpose, the sum, in `reduction`.
+"""
 
 from __future__ import annotations
 
@@ -55,33 +58,6 @@ transpose: Primitive = define(
     vjp=lambda g, y, x, *, axes: (transpose(g, axes=inverse_permutation(axes)),),
     samples=(Sample((normal(2, 3, 4),), "numpy.transpose", lambda f, x, axes: f(x, axes), {"axes": (2, 0, 1)}),),
     summary="axes in another order",
-)
-
-
-# broadcast -----------------------------------------------------------------------------------------------------------
-def _infer_broadcast(x: Spec, *, shape: tuple[int, ...]) -> Spec:
-    if len(shape) != x.ndim or any(a not in (1, b) for a, b in zip(x.shape, shape, strict=True)):
-        raise ShapeError(
-            "broadcast: sizes do not fit", got=x, expected=f"rank {len(shape)}, each size 1 or that of {shape}"
-        )
-    return x.with_shape(shape)
-
-
-def _unbroadcast(g: Any, y: Any, x: Any, *, shape: tuple[int, ...]) -> Any:
-    from .reduction import reduce_sum
-
-    axes = tuple(axis for axis, (a, b) in enumerate(zip(x.shape, shape, strict=True)) if a != b)
-    return (reshape(reduce_sum(g, axes=axes), shape=x.shape) if axes else g,)
-
-
-broadcast = define(
-    "broadcast",
-    FAMILY,
-    infer=_infer_broadcast,
-    numpy=lambda xp, x, *, shape: xp.broadcast_to(x, shape),
-    vjp=_unbroadcast,
-    samples=(Sample((normal(3, 1, 2),), "numpy.broadcast_to", lambda f, x, shape: f(x, shape), {"shape": (3, 4, 2)}),),
-    summary="axes of size 1 repeated; the rank stays",
 )
 
 

@@ -1,4 +1,7 @@
-"""Reductions: axes disappear. The order of a sum is a backend's own, but depends on shapes only."""
+"""Reductions: axes disappear. The order of a sum is a backend's own, but depends on shapes only.
+
+With them stands `broadcast`, of the family "movement": the sum and it are each the other's derivative.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from ..sample import Sample, distinct, normal, positive
 from ..spec import Spec
 from .creation import zeros_like
 from .elementwise import cast, equal, select
-from .movement import broadcast, check_axes, reshape
+from .movement import check_axes, reshape
+from .products import products_of_others
 
 FAMILY = "reduction"
 
@@ -72,8 +76,6 @@ def _extreme_vjp(g: Any, y: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
 
 def _product_vjp(g: Any, y: Any, x: Any, *, axes: tuple[int, ...]) -> Any:
     """The product of all other elements: right also where elements are zero."""
-    from .ordering import products_of_others
-
     return (expand(g, x, axes) * products_of_others(x, axes),)
 
 
@@ -100,6 +102,31 @@ reduce_min = _reduction(
     "numpy.min",
     needs_elements=True,
     draw=distinct(3, 4, 5),
+)
+
+
+# broadcast: the sum transposed ----------------------------------------------------------------------------------------
+def _infer_broadcast(x: Spec, *, shape: tuple[int, ...]) -> Spec:
+    if len(shape) != x.ndim or any(a not in (1, b) for a, b in zip(x.shape, shape, strict=True)):
+        raise ShapeError(
+            "broadcast: sizes do not fit", got=x, expected=f"rank {len(shape)}, each size 1 or that of {shape}"
+        )
+    return x.with_shape(shape)
+
+
+def _unbroadcast(g: Any, y: Any, x: Any, *, shape: tuple[int, ...]) -> Any:
+    axes = tuple(axis for axis, (a, b) in enumerate(zip(x.shape, shape, strict=True)) if a != b)
+    return (reshape(reduce_sum(g, axes=axes), shape=x.shape) if axes else g,)
+
+
+broadcast = define(
+    "broadcast",
+    "movement",
+    infer=_infer_broadcast,
+    numpy=lambda xp, x, *, shape: xp.broadcast_to(x, shape),
+    vjp=_unbroadcast,
+    samples=(Sample((normal(3, 1, 2),), "numpy.broadcast_to", lambda f, x, shape: f(x, shape), {"shape": (3, 4, 2)}),),
+    summary="axes of size 1 repeated; the rank stays",
 )
 
 

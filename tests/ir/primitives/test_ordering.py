@@ -1,4 +1,4 @@
-"""Sorting beyond its samples: stability and NaN in both directions; products at zeros; helpers along an axis."""
+"""Sorting beyond its samples: stability and NaN in both directions; helpers along an axis."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 import highlevel.backends  # noqa: F401  (makes operators executable)
 from highlevel.errors import ArgumentError, DTypeError
 from highlevel.ir import Tensor, grad, jit
-from highlevel.ir.primitives import argsort, cumsum, reduce_prod, reduce_sum, sort, top_k
-from highlevel.ir.primitives.ordering import products_of_others, put_along, running_products, take_along
+from highlevel.ir.primitives import argsort, cumsum, reduce_sum, sort, top_k
+from highlevel.ir.primitives.ordering import put_along, take_along
 
 
 def floats(*values: float) -> Tensor:
@@ -51,30 +51,6 @@ def test_sums_of_half_types_run_in_float32() -> None:
     assert cumsum(ones, axis=0, reverse=False, exclusive=False).numpy()[-1] == 4096
     with pytest.raises(DTypeError, match="cast"):
         cumsum(Tensor.of([True]), axis=0, reverse=False, exclusive=False)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 8, 13])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_running_products(size: int, reverse: bool, rng: Any) -> None:
-    x = rng.standard_normal((2, size, 3))
-    got = running_products(Tensor.of(x), 1, reverse=reverse).numpy()
-    want = np.flip(np.cumprod(np.flip(x, 1), 1), 1) if reverse else np.cumprod(x, 1)
-    np.testing.assert_allclose(got, want, rtol=1e-13)
-    exclusive = running_products(Tensor.of(x), 1, reverse=reverse, exclusive=True).numpy()
-    np.testing.assert_allclose(exclusive * x, want, rtol=1e-13)
-
-
-@pytest.mark.parametrize("zeros", [0, 1, 2, 3])
-def test_products_and_their_derivatives_at_zeros(zeros: int, rng: Any) -> None:
-    x = rng.uniform(0.5, 2.0, 5)
-    x[:zeros] = 0.0
-    others = np.array([np.prod(np.delete(x, i)) for i in range(5)])
-    np.testing.assert_allclose(products_of_others(Tensor.of(x), (0,)).numpy(), others, rtol=1e-13)
-    gradient = grad(lambda x: reduce_prod(x, axes=(0,)))
-    np.testing.assert_allclose(gradient(Tensor.of(x)).numpy(), others, rtol=1e-13)
-    hessian_row = grad(lambda x: gradient(x)[4])(Tensor.of(x)).numpy()
-    pairs = [0.0 if i == 4 else np.prod(np.delete(x, [i, 4])) for i in range(5)]
-    np.testing.assert_allclose(hessian_row, pairs, rtol=1e-13)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
