@@ -14,6 +14,7 @@ from highlevel.ir import Setting, Tensor, as_dtype, tree
 from highlevel.ir.operand import Operand
 from highlevel.layers import Layer
 from highlevel.layers.module import unique_name
+from highlevel.training.compiled import leaf_names
 from highlevel.training.trainer import Trainer, explains_keywords
 
 from . import surgery
@@ -140,7 +141,7 @@ class Model(Layer):
             return []
         outputs = self._graph.outputs
         if isinstance(outputs, dict):
-            return sorted(outputs)
+            return leaf_names(outputs)
         names: list[str] = []
         for i, call in enumerate(placeholder.call for placeholder in tree.leaves(outputs)):
             name = call.target.name if call and isinstance(call.target, Layer) else f"output_{i}"

@@ -101,7 +101,7 @@ def assign_weights(
         tuple(path for path in arrays if path not in targets),
         tuple(mismatched),
     )
-    if not loaded or (strict and (report.missing or report.unexpected or report.mismatched)):
+    if (not loaded and (wanted or arrays)) or (strict and (report.missing or report.unexpected or report.mismatched)):
         near = did_you_mean(report.missing[0], report.unexpected) if report.missing and report.unexpected else None
         raise WeightsError(
             f"{model.name}: {source} do not fit the model",

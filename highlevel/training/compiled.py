@@ -31,6 +31,20 @@ def per_output(value: Any, outputs: Any, names: Sequence[str], what: str) -> lis
     return [value] * count
 
 
+def leaf_names(outputs: Any, prefix: str = "") -> list[str]:
+    """Names of the leaves of a tree of outputs: the keys on the way to each, and "output_0", … in lists.
+
+    >>> leaf_names({"b": 1, "a": [2, {"c": 3}]})
+    ['a_0', 'a_1_c', 'b']
+    """
+    if isinstance(outputs, dict):
+        return [name for key in sorted(outputs, key=str) for name in leaf_names(outputs[key], f"{prefix}{key}_")]
+    if isinstance(outputs, (list, tuple)):
+        start = prefix or "output_"
+        return [name for i, item in enumerate(outputs) for name in leaf_names(item, f"{start}{i}_")]
+    return [prefix.removesuffix("_") or "output_0"]
+
+
 def leaves_like(
     value: Any, outputs: Any, names: Sequence[str], what: str, required: Sequence[str] = ()
 ) -> list[Any]:
@@ -38,7 +52,7 @@ def leaves_like(
     count = len(tree.leaves(outputs))
     if value is None:
         return [None] * count
-    if isinstance(value, dict):
+    if isinstance(value, dict) and tree.flatten(value)[1] != tree.flatten(outputs)[1]:
         unknown = [key for key in value if key not in names]
         missing = [name for name in required if name not in value]
         if unknown or missing:

@@ -23,7 +23,7 @@ from highlevel.layers.shapes import OpenSpec, infer
 
 from . import optimizers
 from .callbacks import CallbackList, History
-from .compiled import Logs, LossSet, MetricSet
+from .compiled import Logs, LossSet, MetricSet, leaf_names
 from .validation import class_weights, combine_weights, split_validation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,7 +112,7 @@ class Trainer:
         count = len(tree.leaves(outputs))
         if names and len(names) == count:
             return list(names)
-        return sorted(outputs) if isinstance(outputs, dict) else [f"output_{i}" for i in range(count)]
+        return leaf_names(outputs)
 
     def _train_function(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:
         self.model.assign_paths()  # rates go by path, and layers may have been part of another model in between

@@ -71,6 +71,15 @@ def nested() -> hl.Model:
     return hl.Model(x, L.Dense(3)(inner(body(x)) + body(x * 0.5)), name="outer")
 
 
+def states() -> hl.Model:
+    """States handed to and taken from recurrent layers, keyword arguments of calls, wrappers."""
+    x, h, c = hl.Input((4, 3)), hl.Input((6,)), hl.Input((6,))
+    y = L.MultiHeadAttention(2, 2)(x, x, use_causal_mask=True)
+    last, state, _ = L.LSTM(6, return_state=True)(y, initial_state=[h, c])
+    steps = L.TimeDistributed(L.Dense(2))(L.Bidirectional(L.GRU(3, return_sequences=True))(x))
+    return hl.Model([x, h, c], [L.Dense(2)(last + state), steps])
+
+
 class Own(hl.Model):
     """A subclass with layers in a list and a dictionary, whose constructor takes no keywords of the base."""
 
@@ -128,7 +137,7 @@ def own_layer() -> hl.Model:
 
 
 BUILDERS: list[Callable[[], hl.Model]] = [
-    sequential, operators, shared, dictionaries, nested, subclass, OwnSequential, own_layer,
+    sequential, operators, shared, dictionaries, nested, states, subclass, OwnSequential, own_layer,
 ]  # fmt: skip
 
 
@@ -205,7 +214,7 @@ def test_a_new_process_continues(tmp_path):
 
 def test_a_new_process_opens_every_kind_of_model(tmp_path):
     """Predictions to the bit, and every number of `evaluate`."""
-    kinds = [sequential, operators, shared, dictionaries, nested]
+    kinds = [sequential, operators, shared, dictionaries, nested, states]
     expected = {}
     for build in kinds:
         model = build()
@@ -304,6 +313,15 @@ def test_what_belongs_to_the_weights_travels_with_them(tmp_path):
     for name in ("preprocessing", "class_names", "group_patterns", "origin"):
         assert getattr(again, name) == getattr(model, name)
     assert again._trainer is None  # it was not compiled
+
+
+def test_a_model_without_weights_comes_back(tmp_path):
+    x = hl.Input((5,))
+    model = hl.Model(x, ops.where(ops.add(x, np.arange(5, dtype=F32)) > 1.0, ops.cast(x, "int32"), 7))
+    model.save(tmp_path / "model.keras")
+    value = np.random.default_rng(0).normal(size=(3, 5)).astype(F32)
+    again = hl.load_model(tmp_path / "model.keras").predict(value, verbose=0)
+    assert again.dtype.kind == "i" and np.array_equal(again, model.predict(value, verbose=0))
 
 
 def test_compile_false_opens_without_training(tmp_path):

@@ -88,6 +88,19 @@ def test_a_layer_called_twice_makes_two_outputs():
     assert found["both_1_loss"] == pytest.approx(np.mean((q - B) ** 2), rel=1e-5)
 
 
+def test_outputs_in_nested_structures_are_named_by_the_keys_on_the_way():
+    x = hl.Input((4,))
+    model = hl.Model(x, {"near": {"a": L.Dense(2)(x), "b": L.Dense(2)(x)}, "far": L.Dense(2)(x)})
+    assert model.output_names == ["far", "near_a", "near_b"]
+    model.compile("sgd", {"far": "mse", "near_a": "mae", "near_b": "mse"})
+    y = {"near": {"a": B, "b": B * 2}, "far": B}
+    p = model.predict(X, verbose=0)
+    found = model.evaluate(X, y, verbose=0, return_dict=True)
+    assert found["near_a_loss"] == pytest.approx(np.abs(p["near"]["a"] - B).mean(), rel=1e-5)
+    assert found["near_b_loss"] == pytest.approx(np.mean((p["near"]["b"] - 2 * B) ** 2), rel=1e-5)
+    assert found == model.evaluate(X, {"far": B, "near_a": B, "near_b": B * 2}, verbose=0, return_dict=True)
+
+
 def test_no_loss_at_all_is_zero():
     total, terms = LossSet(None)([None], [Tensor.of(np.ones((2, 3), F32))], None, ["out"])
     assert float(total) == 0.0 and terms == {}
