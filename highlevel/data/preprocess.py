@@ -49,14 +49,18 @@ class Preprocessing:
         images: uint8 RGB `(batch, height, width, 3)`, one image without the batch axis, or a list of images of any
                 sizes
         """
+        return self.normalize(self.fit_all(images, stacklevel=4))
+
+    def fit_all(self, images: Any, stacklevel: int = 3) -> np.ndarray:
+        """Images as `__call__` takes them in the network's size, still as they were otherwise; pixels are checked."""
         pictures = _as_list(images)
         if any([_check(image) for image in pictures]):
             warnings.warn(
                 "preprocess: values from 0 to 1 where pixels from 0 to 255 are expected; were they normalised before? "
                 "Multiply by 255 if they are pictures.",
-                stacklevel=3,  # where `model.preprocess` is called
+                stacklevel=stacklevel,  # where `model.preprocess` is called
             )
-        return self.normalize(np.stack([self.fit(image) for image in pictures]))
+        return np.stack([self.fit(image) for image in pictures])
 
     def fit(self, image: np.ndarray) -> np.ndarray:
         """One image in the network's size, still as it was otherwise: uint8 (height, width, 3)."""

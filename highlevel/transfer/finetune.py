@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from highlevel import layers
+from highlevel import activations, layers
 from highlevel.data.augment import ImageBatches
 from highlevel.data.images import ImageFolder, load_image, scan_image_folder, stratified_split
 from highlevel.data.preprocess import Preprocessing
 from highlevel.errors import ArgumentError
 from highlevel.models import Input, Model
 from highlevel.training import callbacks as training_callbacks
-from highlevel.training import optimizers, schedules
+from highlevel.training import losses, optimizers, schedules
 from highlevel.zoo import create
 
 
@@ -104,8 +104,10 @@ def finetune(
     unfreeze:   the first layer group that is set free in the second phase (0: all of them)
     augment:    mirrors and shifts the pictures at random in the second phase
     batch_norm: "frozen" keeps the pretrained statistics; "train" follows those of the batches
-    restore_best: ends with the weights of the best epoch on the validation data, if there are any
+    restore_best: ends with the weights of the best epoch – of either phase – on the validation data, if there are any
     input_size: of the network made by name
+    seed:       of the order and the variation of the pictures; the new head's weights come from the global seed
+                (`hl.set_random_seed`)
     """
     if isinstance(model, str):
         model = create(model, weights="imagenet", input_size=input_size)
@@ -136,8 +138,29 @@ def finetune(
         result.add("head", train_head(model, train, held_out, recipe), epochs[0])
     if epochs[1]:
         phase = "all layers" if unfreeze == 0 else f"groups from {unfreeze}"
-        result.add(phase, train_body(model, train, held_out, recipe, callbacks), epochs[1])
+        before, best = model.get_weights(), max(result.history.get("val_accuracy", [0.0]))
+        found = train_body(model, train, held_out, recipe, callbacks)
+        result.add(phase, found, epochs[1])
+        if restore_best and max(found.get("val_accuracy", [best])) < best:
+            model.set_weights(before)  # the head alone was better
     return result
+
+
+def classification_loss(model: Model) -> Any:
+    """Cross-entropy for what a model's output is: probabilities after a softmax, or logits."""
+    call = model.outputs[0].call
+    target = call.target if call is not None else None
+    activation = getattr(target, "activation", None)
+    if isinstance(target, layers.Softmax) or target == "softmax" or activation is activations.softmax:
+        return losses.SparseCategoricalCrossentropy()
+    if target is model.head and activation in (None, activations.linear):
+        return losses.SparseCategoricalCrossentropy(from_logits=True)
+    raise ArgumentError(
+        f"{model.name}: finetune cannot tell what the outputs mean",
+        got=f"outputs of {getattr(target, 'name', target)}",
+        expected="a softmax at the end, or the head's own outputs as logits",
+        hint="train it with model.compile and model.fit",
+    )
 
 
 # Phases --------------------------------------------------------------------------------------------------------------
@@ -151,10 +174,10 @@ def train_head(model: Model, train: Labelled, held_out: Labelled | None, recipe:
     validation = None if held_out is None else (_features(body, held_out.images, preprocessing), held_out.labels)
     inputs = Input(x.shape[1:], dtype="float32")
     head = Model(inputs, _tail(model, inputs), name=f"{model.name}_head")
-    head.compile(optimizers.Adam(recipe.learning_rates[0]), "sparse_categorical_crossentropy", metrics=["accuracy"])
+    head.compile(optimizers.Adam(recipe.learning_rates[0]), classification_loss(model), metrics=["accuracy"])
     found: dict[str, list[float]] = head.fit(
         x, train.labels, batch_size=recipe.batch_size, epochs=recipe.epochs[0], validation_data=validation,
-        verbose=2 if recipe.verbose == 2 else 0, seed=recipe.seed,
+        verbose=2 if recipe.verbose == 2 else 0, seed=recipe.seed, callbacks=_keep_best(validation, recipe, 0),
     ).history  # fmt: skip
     model.assign_paths()  # the layers belong to the whole model again
     if recipe.verbose:
@@ -199,15 +222,19 @@ def train_body(
     optimizer.set_multipliers(
         {layer.path: recipe.rate_decay ** (len(groups) - 1 - i) for i, group in enumerate(groups) for layer in group}
     )
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
-    chosen = list(callbacks)
-    if validation is not None and recipe.restore_best:
-        chosen.append(
-            training_callbacks.EarlyStopping("val_accuracy", mode="max", patience=epochs, restore_best_weights=True)
-        )
+    model.compile(optimizer, classification_loss(model), metrics=["accuracy"])
+    chosen = [*callbacks, *_keep_best(validation, recipe, 1)]
     options: dict[str, Any] = {"validation_data": validation, "verbose": recipe.verbose, "callbacks": chosen}
     history: dict[str, list[float]] = model.fit(batches, epochs=epochs, **options).history
     return history
+
+
+def _keep_best(validation: Any, recipe: Recipe, phase: int) -> list[Any]:
+    """The callback that ends a phase with the weights of its best epoch."""
+    if validation is None or not recipe.restore_best:
+        return []
+    patience = recipe.epochs[phase]
+    return [training_callbacks.EarlyStopping("val_accuracy", mode="max", patience=patience, restore_best_weights=True)]
 
 
 def _warm_cosine(rate: float, steps: int) -> schedules.CosineDecay:
@@ -259,7 +286,7 @@ def load_labelled(data: Any, preprocessing: Preprocessing, names: Sequence[str] 
         raise ArgumentError(
             "finetune: this is not data", got=type(data).__name__, expected="a folder of images, or (images, labels)"
         )
-    images = np.stack([preprocessing.fit(np.asarray(image)) for image in data[0]])
+    images = preprocessing.fit_all(data[0])
     labels = np.asarray(data[1])
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ArgumentError(

@@ -203,3 +203,42 @@ def test_a_model_that_does_not_know_its_preprocessing():
     model.preprocessing = None
     with pytest.raises(ArgumentError, match="Preprocessing"):
         hl.finetune(model, colours(), verbose=0)
+
+
+def test_a_head_that_gives_logits_learns_as_well() -> None:
+    inputs = hl.Input((8, 8, 3))
+    x = L.GlobalAveragePooling2D()(L.Conv2D(6, 3, activation="relu", name="a_conv")(inputs))
+    model = hl.Model(inputs, L.Dense(5, name="classifier")(x))
+    model.preprocessing = hl.data.Preprocessing(size=(8, 8), mean=(127.0,) * 3, std=(128.0,) * 3)
+    images, labels = colours()
+    tuned = hl.finetune(model, (images, labels), epochs=(60, 0), learning_rates=(5e-2, 1e-3), verbose=0)
+    assert tuned.history["accuracy"][-1] > 0.9
+
+
+def test_outputs_that_are_neither_are_refused() -> None:
+    inputs = hl.Input((8, 8, 3))
+    x = L.Dense(5, activation="sigmoid", name="classifier")(L.GlobalAveragePooling2D()(L.Conv2D(6, 3)(inputs)))
+    model = hl.Model(inputs, x)
+    model.preprocessing = hl.data.Preprocessing(size=(8, 8))
+    with pytest.raises(ArgumentError, match="cannot tell what the outputs mean"):
+        hl.finetune(model, colours(), verbose=0)
+
+
+def test_normalised_pictures_are_noticed() -> None:
+    images, labels = colours()
+    with pytest.raises(ArgumentError, match="outside of 0…255"):
+        hl.finetune(small(), (images / 127.0 - 1.0, labels), verbose=0)
+    with pytest.warns(UserWarning, match="values from 0 to 1"):
+        hl.finetune(small(), (images / 255.0, labels), epochs=(1, 0), verbose=0)
+
+
+def test_the_best_epoch_of_either_phase_stays() -> None:
+    """A second phase that ruins the network leaves it as the first phase had it."""
+    images, labels = colours()
+    data, held = (images[:36], labels[:36]), (images[36:], labels[36:])
+    rates = (5e-2, 50.0)  # the second is absurd
+    tuned = hl.finetune(small(), data, validation=held, epochs=(40, 2), learning_rates=rates, verbose=0)
+    x = tuned.model.preprocessing(held[0])
+    right = float((tuned.model.predict(x, verbose=0).argmax(axis=-1) == held[1]).mean())
+    assert right == pytest.approx(max(tuned.history["val_accuracy"]), abs=1e-6)
+    assert max(tuned.history["val_accuracy"][:40]) > min(tuned.history["val_accuracy"][40:])
