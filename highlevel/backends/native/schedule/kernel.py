@@ -1,0 +1,235 @@
+"""Kernels as data: loops over rows and columns, and what is computed in them.
+
+A `LoopKernel` is the one shape of everything that is not a contraction: for every row, some totals over the columns –
+each may use those before it – and then outputs, one per row or one per element.
+
+    elementwise      rows = all axes, no columns, no totals
+    sum over axes    columns = these axes, one total, one output per row
+    softmax          totals max(x) and sum(exp(x − max)); an output per element, exp(x − max) / sum
+
+Terms are trees of operators of the language (elementwise rows of the registry) over loads from buffers; where a load
+reads is an index expression, so movement costs nothing. `evaluate` is the meaning, on NumPy: the oracle of the code
+generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from highlevel.ir import DType, Primitive
+
+from ..codegen import indexing as ix
+
+COMBINE = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """An array in memory, contiguous, row-major."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """An element of a buffer: at `place`, counted in elements."""
+
+    buffer: str
+    place: ix.Expr
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number."""
+
+    value: Any
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The value of an index expression, as a number of some type (`iota`)."""
+
+    x: ix.Expr
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """The total of that name for the current row."""
+
+    name: str
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """`inside` where all conditions hold, else `outside`; loads in the branch that does not count are never made."""
+
+    conditions: tuple[ix.Bound | ix.Steps, ...]
+    inside: Term
+    outside: Term
+    dtype: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An elementwise operator of the language; attributes as sorted pairs."""
+
+    primitive: Primitive
+    operands: tuple[Term, ...]
+    attrs: tuple[tuple[str, Any], ...]
+    dtype: DType
+
+
+Term = Load | Number | Index | Total | Choose | Apply
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A total over the columns: `combine` of a term, added up in `dtype`, then cast to `result`."""
+
+    name: str
+    combine: str
+    term: Term
+    dtype: DType
+    result: DType
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is stored: a term, once per row, or – `per_element` – for every column of every row."""
+
+    buffer: Buffer
+    place: ix.Expr
+    term: Term
+    per_element: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoopKernel:
+    """Loops over rows and columns; see the module. Axes are (name, size); origins are the layers that it came from."""
+
+    name: str
+    rows: tuple[tuple[str, int], ...]
+    columns: tuple[tuple[str, int], ...]
+    stages: tuple[Stage, ...]
+    outputs: tuple[Output, ...]
+    origins: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Names of the buffers that it loads from, in order of use."""
+        terms = [*(stage.term for stage in self.stages), *(output.term for output in self.outputs)]
+        return tuple(dict.fromkeys(node.buffer for term in terms for node in walk(term) if isinstance(node, Load)))
+
+    @property
+    def writes(self) -> tuple[str, ...]:
+        return tuple(output.buffer.name for output in self.outputs)
+
+    def __str__(self) -> str:
+        loops = ", ".join(f"{name} < {size}" for name, size in self.rows) or "one row"
+        inner = ", ".join(f"{name} < {size}" for name, size in self.columns)
+        lines = [f"{self.name}: rows {loops}" + (f"; columns {inner}" if inner else "")]
+        lines += [f"  {stage.name} = {stage.combine} {format_term(stage.term)}" for stage in self.stages]
+        for output in self.outputs:
+            per = "each" if output.per_element and self.columns else "row"
+            lines.append(f"  {per} {output.buffer.name}[{output.place}] = {format_term(output.term)}")
+        return "\n".join(lines)
+
+
+def walk(term: Term) -> Iterator[Term]:
+    """The term and all below it, each object once."""
+    seen: set[int] = set()
+    stack: list[Term] = [term]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, Apply):
+            stack.extend(node.operands)
+        elif isinstance(node, Choose):
+            stack += [node.inside, node.outside]
+
+
+def format_term(term: Term) -> str:
+    """The term as text, the same in every run."""
+    match term:
+        case Load():
+            return f"{term.buffer}[{term.place}]"
+        case Number():
+            return repr(term.value)
+        case Index():
+            return str(term.x)
+        case Total():
+            return term.name
+        case Choose():
+            conditions = " and ".join(map(_format_condition, term.conditions))
+            return f"({format_term(term.inside)} if {conditions} else {format_term(term.outside)})"
+    attrs = ", ".join(f"{name}={value}" for name, value in term.attrs)
+    operands = ", ".join(map(format_term, term.operands))
+    return f"{term.primitive.name}({operands}{', ' if attrs else ''}{attrs})"
+
+
+def _format_condition(condition: ix.Bound | ix.Steps) -> str:
+    if isinstance(condition, ix.Bound):
+        return f"{condition.low} <= {condition.x} < {condition.high}"
+    return f"{condition.x} % {condition.step} == 0"
+
+
+# The meaning ---------------------------------------------------------------------------------------------------------
+def evaluate(kernel: LoopKernel, buffers: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Runs a kernel on NumPy arrays by buffer name; outputs are written into theirs."""
+    axes = (*kernel.rows, *kernel.columns)
+    grids = np.meshgrid(*(np.arange(size) for _, size in axes), indexing="ij") if axes else []
+    values = {name: grid for (name, _), grid in zip(axes, grids, strict=True)}
+    shape = tuple(size for _, size in axes)
+    inner = tuple(range(len(kernel.rows), len(axes)))
+    totals: dict[str, Any] = {}
+    for stage in kernel.stages:
+        terms = np.broadcast_to(_value(stage.term, values, buffers, totals), shape).astype(stage.dtype.numpy)
+        total = COMBINE[stage.combine].reduce(terms, axis=inner, dtype=stage.dtype.numpy, keepdims=True)
+        totals[stage.name] = total.astype(stage.result.numpy)
+    first = tuple(slice(0, 1) if axis in inner else slice(None) for axis in range(len(shape)))
+    per_row = {name: grid[first] for name, grid in values.items()}
+    for output in kernel.outputs:
+        at = values if output.per_element else per_row
+        space = shape if output.per_element else tuple(1 if i in inner else n for i, n in enumerate(shape))
+        found = np.broadcast_to(_value(output.term, at, buffers, totals), space)
+        place = np.broadcast_to(ix.evaluate(output.place, at), space)
+        buffers[output.buffer.name].reshape(-1)[place.reshape(-1)] = found.reshape(-1)
+
+
+def _value(term: Term, values: Mapping[str, Any], buffers: Mapping[str, Any], totals: Mapping[str, Any]) -> Any:
+    match term:
+        case Load():
+            flat = buffers[term.buffer].reshape(-1)
+            return flat[np.clip(ix.evaluate(term.place, values), 0, max(flat.size - 1, 0))]
+        case Number():
+            return np.asarray(term.value, dtype=term.dtype.numpy)
+        case Index():
+            return np.asarray(ix.evaluate(term.x, values)).astype(term.dtype.numpy)
+        case Total():
+            return totals[term.name]
+        case Choose():
+            holds: Any = True
+            for condition in term.conditions:
+                x = ix.evaluate(condition.x, values)
+                if isinstance(condition, ix.Bound):
+                    holds = holds & (condition.low <= x) & (x < condition.high)
+                else:
+                    holds = holds & (x % condition.step == 0)
+            inside = _value(term.inside, values, buffers, totals)
+            return np.where(holds, inside, _value(term.outside, values, buffers, totals))
+    operands = [_value(operand, values, buffers, totals) for operand in term.operands]
+    with np.errstate(all="ignore"):
+        return np.asarray(term.primitive.numpy(np, *np.broadcast_arrays(*operands), **dict(term.attrs)))

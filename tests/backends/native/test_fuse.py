@@ -1,0 +1,168 @@
+"""Fusion against the interpreter: the kernels of a program, run by their definition, give what the program gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import highlevel as hl
+from highlevel import ops
+from highlevel.backends.native.schedule.fuse import Fusion, is_loop, plan_fusion
+from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate
+from highlevel.ir import Graph, Spec, as_dtype, trace_graph
+from highlevel.ir.evaluate import Program
+from highlevel.ir.graph import key_of
+
+
+def traced(function: Callable[..., Any], arrays: list[np.ndarray]) -> Graph:
+    """The program of a function, calls written out."""
+    specs = [Spec(array.shape, as_dtype(array.dtype)) for array in arrays]
+    graph, _ = trace_graph(lambda *symbols: list(hl.tree.leaves(function(*symbols))), specs)
+    return graph
+
+
+def run(graph: Graph, fusion: Fusion, arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """Kernels by their definition, all other nodes by the interpreter's, in the order of the nodes."""
+    buffers = {b.name: np.full(b.shape, 111, b.dtype.numpy) for b in fusion.buffers.values()}
+    for symbol, array in zip(graph.inputs, arrays, strict=True):
+        buffers[fusion.buffers[key_of(symbol)].name] = array
+    kernels = {kernel.name: kernel for kernel in fusion.kernels}
+    for node in graph.nodes():
+        if node.leaf is not None:
+            if node.leaf.kind == "constant":
+                buffers[fusion.buffers[node.id, 0].name] = node.leaf.value.numpy()
+        elif not is_loop(node):
+            found = node.primitive.numpy(
+                np, *(buffers[fusion.buffers[key_of(s)].name] for s in node.inputs), **node.attrs
+            )
+            for symbol, value in zip(node.outputs, found if node.primitive.multiple else [found], strict=True):
+                buffers[fusion.buffers[key_of(symbol)].name] = value
+        elif (node.id, 0) in fusion.buffers:
+            evaluate(kernels[fusion.buffers[node.id, 0].name], buffers)
+    return [buffers[fusion.buffers[key_of(symbol)].name] for symbol in graph.outputs]
+
+
+def softmax(x: Any) -> Any:
+    e = ops.exp(x - ops.max(x, axis=-1, keepdims=True))
+    return e / ops.sum(e, axis=-1, keepdims=True)
+
+
+def layer_norm(x: Any) -> Any:
+    mean = ops.mean(x, axis=-1, keepdims=True)
+    square = (x - mean) * (x - mean)
+    return (x - mean) / ops.sqrt(ops.mean(square, axis=-1, keepdims=True) + 1e-3)
+
+
+def cross_entropy(x: Any) -> Any:
+    top = ops.max(x, axis=-1, keepdims=True)
+    return ops.mean(ops.log(ops.sum(ops.exp(x - top), axis=-1)) + top[:, 0] - x[:, 0])
+
+
+ROWS = (4, 5)
+# name: (function, shapes of its operands, number of kernels)
+PROGRAMS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]], int]] = {
+    "a chain": (lambda x: ops.tanh(x * 2.0 + 1.0) * x, [ROWS], 1),
+    "two operands": (lambda x, y: (x + y) * ops.exp(-y), [ROWS, ROWS], 1),
+    "broadcast": (lambda x, y: x * y[:, None] + y[None, :4].reshape((4, 1)), [ROWS, (4,)], 1),
+    "movement alone": (lambda x: ops.flip(ops.transpose(x), axis=0)[1:, ::2].reshape((-1,)), [ROWS], 1),
+    "padding and slices": (lambda x: ops.pad(x, ((1, 2), (0, 1)), constant_values=3.0)[1:, :4] * 2.0, [ROWS], 1),
+    "concatenation": (lambda x, y: ops.concatenate([ops.exp(x), y, x[:, :2]], axis=1) + 1.0, [ROWS, (4, 3)], 1),
+    "iota and select": (lambda x: ops.where(ops.arange(5) > 2, x, -x), [ROWS], 1),
+    "sum": (lambda x: ops.sum(x * x, axis=1), [ROWS], 1),
+    "sum of all": (lambda x: ops.sum(x), [ROWS], 1),
+    "mean with what follows": (lambda x: ops.sqrt(ops.mean(x * x, axis=0) + 1.0), [ROWS], 1),
+    "maximum over a middle axis": (lambda x: ops.max(x, axis=1) - ops.min(x, axis=1), [(3, 4, 5)], 1),
+    "softmax": (softmax, [ROWS], 1),
+    "layer norm": (layer_norm, [ROWS], 1),
+    "cross-entropy": (cross_entropy, [ROWS], 3),
+    "sums over different axes": (lambda x: x - ops.sum(x, axis=0) + ops.sum(x, axis=1, keepdims=True), [ROWS], 2),
+    "a total of everything, used everywhere": (lambda x: x / ops.sum(x), [ROWS], 1),
+    "a matrix product between": (lambda x, y: ops.tanh(ops.matmul(x + 1.0, y)) * 2.0, [ROWS, (5, 3)], 2),
+    "two users of something dear": (lambda x: (ops.sum(ops.exp(x), 0), ops.matmul(ops.exp(x), x.T)), [ROWS], 3),
+    "nothing": (lambda x: x[:0] * 2.0, [ROWS], 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_kernels_give_what_the_program_gives(name: str, dtype: str, rng: np.random.Generator) -> None:
+    function, shapes, count = PROGRAMS[name]
+    arrays = [(rng.standard_normal(shape) + 0.1).astype(as_dtype(dtype).numpy) for shape in shapes]
+    graph = traced(function, arrays)
+    fusion = plan_fusion(graph)
+    program = Program(graph)
+    expected = program.run(np, arrays, [leaf.value.numpy() for _, leaf in program.leaves])
+    for found, value in zip(run(graph, fusion, arrays), expected, strict=True):
+        assert found.dtype == value.dtype and found.shape == value.shape
+        tolerance = {"float32": 1e-6, "float64": 1e-14, "bfloat16": 2e-2}[dtype]
+        np.testing.assert_allclose(found.astype("float64"), value.astype("float64"), rtol=tolerance, atol=tolerance)
+    assert len(fusion.kernels) == count, "\n".join(map(str, fusion.kernels))
+
+
+def kernels_of(function: Callable[..., Any], *shapes: tuple[int, ...]) -> tuple[LoopKernel, ...]:
+    return plan_fusion(traced(function, [np.zeros(shape, "float32") for shape in shapes])).kernels
+
+
+def test_softmax_reads_as_its_formula() -> None:
+    (kernel,) = kernels_of(softmax, (4, 5))
+    text = str(kernel)
+    assert "rows i0 < 4; columns i1 < 5" in text
+    assert "t0 = max in0[(i0*5 + i1)]" in text
+    assert "t1 = sum exp(sub(in0[(i0*5 + i1)], t0))" in text
+    assert "= div(exp(sub(in0[(i0*5 + i1)], t0)), t1)" in text
+
+
+def test_padding_is_a_choice() -> None:
+    (kernel,) = kernels_of(lambda x: ops.pad(x, ((1, 1), (0, 0))), (2, 3))
+    assert "(in0[(i0*3 + i1 + -3)] if 0 <= (i0 + -1) < 2 else 0.0)" in str(kernel)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_a_training_step(name: str, rng: np.random.Generator) -> None:
+    """All loop kernels of a real step; everything else by the interpreter."""
+    if name == "mlp":
+        model = hl.Sequential(
+            [hl.Input((6,)), hl.layers.Dense(5, activation="tanh"), hl.layers.LayerNormalization(), hl.layers.Dense(3)]
+        )
+    else:
+        model = hl.Sequential(
+            [
+                hl.Input((8, 8, 2)),
+                hl.layers.Conv2D(3, 3, padding="same"),
+                hl.layers.BatchNormalization(),
+                hl.layers.ReLU(),
+                hl.layers.GlobalAveragePooling2D(),
+                hl.layers.Dense(3),
+            ]
+        )
+    weights = model.trainable_variables
+    x = rng.standard_normal((4, *model.input_shape[1:])).astype("float32")
+    y = rng.integers(0, 3, 4).astype("int32")
+    loss = hl.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def step(x: Any, y: Any, *values: Any) -> Any:
+        for variable, value in zip(weights, values, strict=True):
+            variable.assign(value)
+        total = loss(y, model(x, training=True))
+        return [total, *hl.gradients(total, list(values))]
+
+    arrays = [x, y, *(variable.numpy().copy() for variable in weights)]
+    graph = traced(step, arrays)
+    graph = Graph(graph.inputs, graph.outputs)
+    program = Program(graph)
+    leaves = [leaf.value.numpy() for _, leaf in program.leaves]
+    expected = program.run(np, arrays, leaves)
+    fusion = plan_fusion(graph)
+    variables = {
+        fusion.buffers[n.id, 0].name: n.leaf.value.numpy()
+        for n in graph.nodes()
+        if n.leaf and n.leaf.kind == "variable"
+    }
+    assert not variables or name == "cnn"
+    for found, value in zip(run(graph, fusion, arrays), expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
+    loops = [node for node in graph.nodes() if is_loop(node)]
+    assert len(fusion.kernels) < 0.4 * len(loops), f"{len(fusion.kernels)} kernels of {len(loops)} operators"
