@@ -221,6 +221,19 @@ def evaluate(x: Expr, values: Mapping[str, Any]) -> Any:
     return evaluate(x.x, values) % x.divisor
 
 
+def substitute(x: Expr, values: Mapping[str, Expr]) -> Expr:
+    """The expression with others in place of loop variables."""
+    if isinstance(x, Var):
+        return values.get(x.name, x)
+    if isinstance(x, Sum):
+        return add(const(x.offset), *(mul(substitute(term, values), factor) for term, factor in x.terms))
+    if isinstance(x, Quotient):
+        return floor_div(substitute(x.x, values), x.divisor)
+    if isinstance(x, Remainder):
+        return remainder(substitute(x.x, values), x.divisor)
+    return x
+
+
 # Shapes --------------------------------------------------------------------------------------------------------------
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     """How far apart neighbours along each axis lie in memory, in elements."""
@@ -257,6 +270,18 @@ class Bound:
     @property
     def always(self) -> bool:
         return self.low <= self.x.low and self.x.high < self.high
+
+
+def bound(x: Expr, low: int, high: int) -> Bound:
+    """The simplest form of low ≤ x < high: offsets move to the other side, and so do divisors."""
+    while True:
+        offset, terms = _linear(x)
+        if isinstance(x, Quotient):
+            x, low, high = x.x, low * x.divisor, high * x.divisor
+        elif offset and len(terms) == 1:
+            x, low, high = _sum(0, terms), low - offset, high - offset
+        else:
+            return Bound(x, low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +338,7 @@ def _move_pad(shape: Sequence[int], indices: Sequence[Expr], attrs: Mapping[str,
     for index, size, low, interior in zip(indices, shape, attrs["low"], attrs["interior"], strict=True):
         shifted, step = add(index, const(-low)), interior + 1
         extent = (size - 1) * step + 1 if size else 0
-        checks: list[Bound | Steps] = [Bound(shifted, 0, extent)]
+        checks: list[Bound | Steps] = [bound(shifted, 0, extent)]
         if step > 1:
             checks.append(Steps(shifted, step))
         conditions += [check for check in checks if not check.always]
