@@ -25,9 +25,7 @@ class CallGraph:
 
     @classmethod
     def between(cls, inputs: Any, outputs: Any) -> CallGraph:
-        """The calls that lead from `inputs` to `outputs` (trees of placeholders, which may lie inside another
-        model).
-        """
+        """The calls that lead from `inputs` to `outputs`: trees of placeholders, also inside another model."""
         starts, ends = tree.leaves(inputs), tree.leaves(outputs)
         for leaf in (*starts, *ends):
             if not isinstance(leaf, Placeholder):
@@ -101,9 +99,7 @@ def input_names(inputs: Any) -> list[str]:
 
 
 def match_inputs(inputs: Any, values: Any) -> list[Any]:
-    """Arrays in the order of the model's inputs, for a single array, a list, or a dictionary by name; shapes are
-    checked.
-    """
+    """Arrays in the order of the model's inputs, for one array, a list, or a dictionary by name; checks shapes."""
     placeholders = tree.leaves(inputs)
     if isinstance(values, dict) and not isinstance(inputs, dict):
         names = input_names(inputs)

@@ -281,9 +281,7 @@ class Model(Layer):
 
     # Transfer --------------------------------------------------------------------------------------------------------
     def preprocess(self, images: Any) -> np.ndarray:
-        """Images – uint8 RGB (batch, height, width, 3), or a list of any sizes – as the input that the weights
-        expect.
-        """
+        """Images – uint8 RGB (batch, height, width, 3), or a list of any sizes – as the network's input."""
         if self.preprocessing is None:
             raise ArgumentError(
                 f"{self.name}: the model does not know how its input is prepared",
@@ -336,9 +334,7 @@ class Model(Layer):
         save_weights(self, path, overwrite=overwrite)
 
     def load_weights(self, path: Any, strict: bool = True) -> Any:
-        """Reads weights by path. All must fit; with `strict=False`, returns a report of what was loaded and what was
-        not.
-        """
+        """Reads weights by path. All must fit; with `strict=False`, a report says what was loaded."""
         from .saving import load_weights
 
         return load_weights(self, path, strict=strict)

@@ -57,9 +57,7 @@ def weights_by_path(model: Layer) -> dict[str, Variable]:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What loading weights did: paths that were loaded, that the file lacks, that the model lacks, that have another
-    shape.
-    """
+    """What loading did: paths that were loaded, that the file lacks, that the model lacks, of another shape."""
 
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
@@ -83,9 +81,7 @@ class LoadReport:
 def assign_weights(
     model: Layer, arrays: Mapping[str, Any], *, strict: bool = True, source: str = "the weights"
 ) -> LoadReport:
-    """Sets variables by path. Either all fit, or – unless `strict` is False – nothing is changed and an error says
-    why.
-    """
+    """Sets variables by path. All fit, or – unless `strict` is False – nothing is changed and an error says why."""
     targets = weights_by_path(model)
     wanted = {path: variable for path, variable in targets.items() if "seed" not in variable.tags or path in arrays}
     mismatched = [

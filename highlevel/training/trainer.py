@@ -1,6 +1,4 @@
-"""`Trainer`: the loop. One training step is one compiled program; Python only hands batches over and reads results
-late.
-"""
+"""`Trainer`: the loop. One training step is one compiled program; Python hands batches over and reads results late."""
 
 from __future__ import annotations
 
@@ -96,9 +94,7 @@ class Trainer:
     def compute_loss(
         self, y: Any, prediction: Any, weight: Any, added: Sequence[Any] = ()
     ) -> tuple[Any, dict[str, Any]]:
-        """The number to minimize – losses of outputs, regularizers, losses added by layers – and the outputs' own by
-        name.
-        """
+        """The number to minimize – losses of outputs, regularizers, layers' own – and the outputs' by name."""
         total, terms = self.losses(y, prediction, weight, self.output_names(prediction))
         for variable in self.model.trainable_variables:
             if variable.regularizer is not None:

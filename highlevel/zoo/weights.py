@@ -1,6 +1,4 @@
-"""Where weights lie: in the library's own folder, or in an installed package that ships them. Always checked by
-hash.
-"""
+"""Where weights lie: in the library's own folder, or in an installed package. Always checked by hash."""
 
 from __future__ import annotations
 

@@ -172,9 +172,7 @@ def floor_div(x: Expr, divisor: int) -> Expr:
 
 
 def _largest_common(divisor: int, terms: Mapping[Expr, int]) -> int:
-    """The largest number that divides the divisor and at least one factor, and by which the coarse terms can be
-    divided.
-    """
+    """The largest number, less than the divisor, that divides it and at least one factor."""
     candidates = {math.gcd(divisor, factor) for factor in terms.values()}
     return max((c for c in candidates if 1 < c < divisor), default=1)
 

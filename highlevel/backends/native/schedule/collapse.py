@@ -107,4 +107,6 @@ def substitute(kernel: LoopKernel, values: Mapping[str, ix.Expr]) -> LoopKernel:
 
 def _condition(condition: ix.Bound | ix.Steps, values: Mapping[str, ix.Expr]) -> ix.Bound | ix.Steps:
     x = ix.substitute(condition.x, values)
-    return ix.bound(x, condition.low, condition.high) if isinstance(condition, ix.Bound) else ix.Steps(x, condition.step)
+    if isinstance(condition, ix.Bound):
+        return ix.bound(x, condition.low, condition.high)
+    return ix.Steps(x, condition.step)

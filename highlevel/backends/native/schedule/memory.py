@@ -38,9 +38,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Offsets by name, the size of the arena, and the largest sum of sizes alive at one step (no plan can be
-    smaller).
-    """
+    """Offsets by name, the arena's size, and the largest sum of sizes alive at one step: no plan can be smaller."""
 
     offsets: Mapping[str, int]
     size_bytes: int
