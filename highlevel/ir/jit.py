@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,9 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, (Operand, np.ndarray, np.generic)) and not isinstance(leaf, Variable)
 
 
+_GONE = object()  # in place of an attribute whose owner no longer exists
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """What a program is traced for: the tree of arguments, which leaves are data, their specs, and the other leaves."""
@@ -57,7 +61,7 @@ class Entry:
     structure: Any
     places: Sequence[Any]
     backend: Executor
-    settings: list[tuple[Any, str, Any]]
+    settings: list[tuple[weakref.ref[Any], str, Any]]
     epoch: int
     used: int = 0
 
@@ -66,7 +70,7 @@ class Entry:
             return False
         now = variable.epoch()
         if self.epoch != now:
-            if any(getattr(owner, name) != value for owner, name, value in self.settings):
+            if any(getattr(owner(), name, _GONE) != value for owner, name, value in self.settings):
                 return False
             self.epoch = now
         return True
@@ -158,7 +162,8 @@ class Compiled:
         self.traces += 1
         executable = backend.compile(graph, self.options)
         structure, places = shape
-        return Entry(graph, executable, structure, places, backend, list(record.settings.values()), epoch)
+        settings = [(weakref.ref(owner), name, value) for owner, name, value in record.settings.values()]
+        return Entry(graph, executable, structure, places, backend, settings, epoch)
 
     def _run_eagerly(self, leaves: Sequence[Any], arrays: Sequence[Tensor], signature: Signature) -> Any:
         """Traces with values: every symbol can be printed and inspected while the function runs."""

@@ -12,7 +12,7 @@ from highlevel.layers import Layer
 from highlevel.layers.module import unique_name
 from highlevel.serialization import snake_case
 
-from .placeholder import Call, Placeholder
+from .placeholder import Call, Key, Placeholder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,9 +34,9 @@ class CallGraph:
                     got=type(leaf).__name__,
                     expected="results of Input(…), and of layers called on them",
                 )
-        known = {id(start) for start in starts}
+        known = {start.key for start in starts}
         found: dict[int, Call] = {}
-        stack = [end for end in ends if id(end) not in known]
+        stack = [end for end in ends if end.key not in known]
         while stack:
             placeholder = stack.pop()
             call = placeholder.call
@@ -48,7 +48,7 @@ class CallGraph:
                 )
             if call.serial not in found:
                 found[call.serial] = call
-                stack.extend(source for source in call.inputs if id(source) not in known)
+                stack.extend(source for source in call.inputs if source.key not in known)
         return cls(inputs, outputs, tuple(found[serial] for serial in sorted(found)))
 
     @property
@@ -75,14 +75,14 @@ class CallGraph:
 
         Whole numbers are cast where an input was declared to be floating-point.
         """
-        values: dict[int, Any] = {}
+        values: dict[Key, Any] = {}
         for placeholder, value in zip(tree.leaves(self.inputs), match_inputs(self.inputs, inputs), strict=True):
             cast = placeholder.dtype.is_float and not value.dtype.is_float
-            values[id(placeholder)] = value.astype(placeholder.dtype) if cast else value
+            values[placeholder.key] = value.astype(placeholder.dtype) if cast else value
         for call in self.calls:
             results = tree.leaves(call.run(values, **context))
-            values.update(zip(map(id, call.outputs), results, strict=True))
-        return tree.map(lambda placeholder: values[id(placeholder)], self.outputs)
+            values.update(zip((output.key for output in call.outputs), results, strict=True))
+        return tree.map(lambda placeholder: values[placeholder.key], self.outputs)
 
 
 def input_names(inputs: Any) -> list[str]:

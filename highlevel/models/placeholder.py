@@ -18,6 +18,8 @@ from highlevel.layers import Layer
 from highlevel.layers.shapes import OpenSpec, Shape, infer
 from highlevel.ops.registry import OPS
 
+Key = tuple[int, int]
+
 _serials = itertools.count(1)
 
 
@@ -28,19 +30,24 @@ class Call:
     target: Layer | str  # an operator by its name
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    outputs: tuple[Placeholder, ...] = ()
-    structure: Any = None
+    specs: tuple[OpenSpec, ...]
+    structure: Any  # of what it returns
     serial: int = field(default_factory=_serials.__next__)
 
     @property
     def inputs(self) -> list[Placeholder]:
         return [leaf for leaf in tree.leaves((self.args, self.kwargs)) if isinstance(leaf, Placeholder)]
 
-    def run(self, values: Mapping[int, Any], **context: Any) -> Any:
-        """The outputs for values of placeholders (by id)."""
+    @property
+    def outputs(self) -> tuple[Placeholder, ...]:
+        """What it returns. Made anew each time, so that calls do not hold on to what holds on to them."""
+        return tuple(Placeholder(spec.shape, spec.dtype, call=self, index=i) for i, spec in enumerate(self.specs))
+
+    def run(self, values: Mapping[Key, Any], **context: Any) -> Any:
+        """The outputs for values of placeholders (by key)."""
 
         def value(leaf: Any) -> Any:
-            return values[id(leaf)] if isinstance(leaf, Placeholder) else leaf
+            return values[leaf.key] if isinstance(leaf, Placeholder) else leaf
 
         args, kwargs = tree.map(value, self.args), tree.map(value, self.kwargs)
         if isinstance(self.target, Layer):
@@ -49,10 +56,13 @@ class Call:
 
 
 class Placeholder:
-    """An array to come: a shape (with None for unknown sizes), a data type, and the call that makes it."""
+    """An array to come: a shape (with None for unknown sizes), a data type, and the call that makes it.
+
+    key: what identifies it – two placeholders are the same if they are the same output of the same call
+    """
 
     __array_priority__ = 200.0
-    __slots__ = ("call", "dtype", "index", "name", "shape", "sparse")
+    __slots__ = ("call", "dtype", "index", "key", "name", "shape")
 
     def __init__(self, shape: Shape, dtype: DType, *, call: Call | None = None, index: int = 0, name: str = "") -> None:
         self.shape = tuple(shape)
@@ -60,6 +70,7 @@ class Placeholder:
         self.call = call
         self.index = index
         self.name = name
+        self.key: Key = (call.serial if call is not None else next(_serials), index)
 
     @property
     def ndim(self) -> int:
@@ -150,8 +161,7 @@ def record(target: Layer | str, function: Callable[..., Any], args: tuple[Any, .
 
     specs = infer(run, [OpenSpec(leaves[i].shape, leaves[i].dtype) for i in places])
     flat, call_structure = tree.flatten(specs)
-    call = Call(target, args, kwargs, structure=call_structure)
-    call.outputs = tuple(Placeholder(spec.shape, spec.dtype, call=call, index=i) for i, spec in enumerate(flat))
+    call = Call(target, args, kwargs, tuple(flat), call_structure)
     return tree.unflatten(call_structure, call.outputs)
 
 

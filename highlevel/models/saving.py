@@ -25,7 +25,7 @@ from highlevel.ops.registry import function_named
 from highlevel.serialization import CLASSES, FUNCTIONS, deserialize, from_data, serialize, to_data
 from highlevel.training.trainer import Trainer
 
-from .placeholder import Input, Placeholder
+from .placeholder import Input, Key, Placeholder
 
 if TYPE_CHECKING:
     from .model import Model
@@ -178,16 +178,16 @@ def _writable(path: Any, overwrite: bool) -> Path:
 def graph_config(model: Model) -> dict[str, Any]:
     """A functional model as data: its layers, and the calls between its inputs and outputs."""
     graph = model._require_graph("graph")
-    numbers: dict[int, int] = {}
+    numbers: dict[Key, int] = {}
     for placeholder in tree.leaves(graph.inputs):
-        numbers[id(placeholder)] = len(numbers)
+        numbers[placeholder.key] = len(numbers)
     calls = []
     for call in graph.calls:
         target = {"layer": call.target.name} if isinstance(call.target, Layer) else {"op": call.target}
         args, kwargs = _encode(call.args, numbers), _encode(call.kwargs, numbers)
         for placeholder in call.outputs:
-            numbers[id(placeholder)] = len(numbers)
-        calls.append({**target, "args": args, "kwargs": kwargs, "outputs": [numbers[id(p)] for p in call.outputs]})
+            numbers[placeholder.key] = len(numbers)
+        calls.append({**target, "args": args, "kwargs": kwargs, "outputs": [numbers[p.key] for p in call.outputs]})
     return {
         "name": model.name,
         "trainable": bool(model.trainable),
@@ -231,10 +231,10 @@ def _target(row: Mapping[str, Any], layers: Mapping[str, Layer]) -> Any:
     return layers[row["layer"]]
 
 
-def _encode(value: Any, numbers: Mapping[int, int]) -> Any:
+def _encode(value: Any, numbers: Mapping[Key, int]) -> Any:
     """Arguments of a call as data; placeholders by number."""
     if isinstance(value, Placeholder):
-        return {"placeholder": numbers[id(value)]}
+        return {"placeholder": numbers[value.key]}
     if isinstance(value, tuple):
         return {"tuple": [_encode(item, numbers) for item in value]}
     if isinstance(value, list):
@@ -356,7 +356,7 @@ def _first_call(model: Model) -> dict[str, Any] | None:
         return None
     inputs = tree.leaves(model._first_call)
     placeholders = [leaf for leaf in inputs if isinstance(leaf, Placeholder)]
-    numbers = {id(placeholder): number for number, placeholder in enumerate(placeholders)}
+    numbers = {placeholder.key: number for number, placeholder in enumerate(placeholders)}
     return {"inputs": list(map(_describe_input, placeholders)), "arguments": _encode(model._first_call, numbers)}
 
 

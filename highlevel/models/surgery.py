@@ -14,7 +14,7 @@ from highlevel.ir import tree
 from highlevel.layers import Layer
 
 from .functional import CallGraph
-from .placeholder import Call, Placeholder
+from .placeholder import Call, Key, Placeholder
 
 if TYPE_CHECKING:
     from .model import Model
@@ -70,10 +70,10 @@ def _output_of(model: Model, at: str | Layer) -> Any:
 def replace_layer(model: Model, old: Layer, new: Layer) -> None:
     """Puts another layer in the place of one, in place; what follows is called again."""
     graph = model._require_graph("layers")
-    known: dict[int, Placeholder] = {}
+    known: dict[Key, Placeholder] = {}
 
     def current(leaf: Any) -> Any:
-        return known.get(id(leaf), leaf) if isinstance(leaf, Placeholder) else leaf
+        return known.get(leaf.key, leaf) if isinstance(leaf, Placeholder) else leaf
 
     for call in graph.calls:
         target = new if call.target is old else call.target
@@ -85,7 +85,7 @@ def replace_layer(model: Model, old: Layer, new: Layer) -> None:
         else:
             outputs = Placeholder.__highlevel_function__(target, args, kwargs)
         for before, after in zip(call.outputs, tree.leaves(outputs), strict=True):
-            known[id(before)] = after
+            known[before.key] = after
     model._replace_member(old, new)
     model._set_graph(CallGraph.between(graph.inputs, tree.map(current, graph.outputs)))
     model._trainer = None  # how it was trained belongs to the model that it was

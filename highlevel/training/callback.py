@@ -12,6 +12,7 @@ training begins.
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 HOOKS = tuple(
@@ -23,14 +24,19 @@ HOOKS = tuple(
 class Callback:
     """Base of callbacks: override the hooks that matter. Set `self.model.stop_training = True` to end training."""
 
-    model: Any = None
     params: dict[str, Any]
+    _model: Any = None
 
     def __init__(self) -> None:
         self.params = {}
 
+    @property
+    def model(self) -> Any:
+        """The model that is being trained; a callback does not keep it alive."""
+        return None if self._model is None else self._model()
+
     def set_model(self, model: Any) -> None:
-        self.model = model
+        self._model = None if model is None else weakref.ref(model)
 
     def set_params(self, params: dict[str, Any]) -> None:
         self.params = params

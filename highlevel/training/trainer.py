@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
@@ -25,6 +26,18 @@ from .compiled import Logs, LossSet, MetricSet, leaf_names
 from .validation import class_weights, combine_weights, split_validation
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, for its own object to keep: it does not keep the object alive in turn."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> Any:
+        found = reference()
+        assert found is not None
+        return found(*args)
+
+    return call
 
 
 def explains_keywords(method: F) -> F:
@@ -63,17 +76,25 @@ class Trainer:
         weighted_metrics: Any = None,
         run_eagerly: bool = False,
     ) -> None:
-        self.model: Any = model
+        self._model = weakref.ref(model)  # the model holds its trainer, not the other way round
         self.optimizer: Any = optimizers.get(optimizer) if optimizer is not None else None
         self.loss = loss
         self.losses = LossSet(loss, loss_weights)
         self.metrics = MetricSet(metrics, weighted_metrics)
         self.run_eagerly = run_eagerly
-        self._train = Compiled(self._train_function, eager=run_eagerly)
-        self._test = Compiled(self._test_function, eager=run_eagerly)
-        self._predict = Compiled(self._predict_function, eager=run_eagerly)
+        self._train = Compiled(_weakly(self._train_function), eager=run_eagerly)
+        self._test = Compiled(_weakly(self._test_function), eager=run_eagerly)
+        self._predict = Compiled(_weakly(self._predict_function), eager=run_eagerly)
         self._output_specs: Any = None
         self._structure: tuple[int, list[Any]] = 0, []
+
+    @property
+    def model(self) -> Any:
+        """What is trained."""
+        model = self._model()
+        if model is None:
+            raise ArgumentError("the model of this trainer no longer exists", hint="keep a reference to the model")
+        return model
 
     # Steps -----------------------------------------------------------------------------------------------------------
     def train_step(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:

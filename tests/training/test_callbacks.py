@@ -221,14 +221,14 @@ def test_nan_is_never_the_best():
     [("val_loss", False), ("val_hits", True), ("auc", True), ("val_head_accuracy", True), ("mae", False)],
 )
 def test_the_direction_of_a_metric_is_known(monitor, larger):
-    callback = callbacks.EarlyStopping(monitor)
-    callback.set_model(Model())
+    callback, model = callbacks.EarlyStopping(monitor), Model()
+    callback.set_model(model)
     assert callback.is_better(2.0, 1.0) is larger
 
 
 def test_an_unknown_direction_is_asked_for():
-    callback = callbacks.EarlyStopping("val_closeness")
-    callback.set_model(Model())
+    callback, model = callbacks.EarlyStopping("val_closeness"), Model()
+    callback.set_model(model)
     with pytest.raises(ArgumentError, match="mode="):
         callback.is_better(2.0, 1.0)
 
