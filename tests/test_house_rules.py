@@ -178,9 +178,10 @@ def dangers(path: Path) -> Iterator[tuple[str, int]]:
         called = node.func
         if isinstance(called, ast.Name) and called.id in BANNED_FUNCTIONS:
             yield called.id, node.lineno
-        if isinstance(called, ast.Attribute) and called.attr in BANNED_METHODS and ast.unparse(called) not in HARMLESS:
-            if called.attr != "load" or not name(path).startswith(CODE_GENERATION):
-                yield called.attr, node.lineno
+        emitted = name(path).startswith(CODE_GENERATION) and isinstance(called, ast.Attribute) and called.attr == "load"
+        harmless = emitted or ast.unparse(called) in HARMLESS
+        if isinstance(called, ast.Attribute) and called.attr in BANNED_METHODS and not harmless:
+            yield called.attr, node.lineno
         for keyword in node.keywords:
             off = isinstance(keyword.value, ast.Constant) and keyword.value.value is False
             if keyword.arg in BANNED_KEYWORDS and not off:
