@@ -1,0 +1,407 @@
+"""How a matrix product is cut: register tiles, blocks for the caches, units for the threads. Numbers in, numbers out.
+
+    C[i, j] = Σ_k A[i, k] · B[k, j]      rows i < m, columns j < n, reduction k < K; a batch of such products
+
+Rows are cut into *tiles* of at most MR rows, columns into *panels* of at most NR = NV · lanes columns; a micro-kernel
+makes one tile of one panel in registers. Cuts are balanced – 128 rows by at most 14 are 8 tiles of 13 and 2 of 12 – so
+that no tile is nearly empty. Tiles are grouped into row blocks whose part of A stays in the second-level cache, the
+reduction into blocks whose part of a panel of B stays in the first-level one; a *unit* is a row block times a group of
+panels, and units are what threads share (after K. Goto, R. van de Geijn, "Anatomy of high-performance matrix
+multiplication", 2008).
+
+Invariant: every cut follows from shapes and from the target. The number of threads decides only who computes a unit,
+never in which order numbers are added, so results are equal to the bit for any number of threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from highlevel.errors import ArgumentError
+from highlevel.ir.dtypes import DType, float32
+
+from .values import Vectors, computed_in
+
+L2_BYTES = 1 << 20  # what is common today; not measured, so that sums are cut alike everywhere
+PAGE_BYTES = 4096  # addresses this far apart compete for the same few places in the first-level cache
+UNIT_FLOPS = 2_000_000  # the least that is worth handing to a thread: about 10 µs
+PACKING_ROWS = 192  # with fewer rows than this, packing B costs more than it saves
+UNITS = 64  # more units than that balance no better
+PARTIAL_UNITS = 8  # a long reduction with fewer units than this is itself cut into parts
+
+
+class Target(Protocol):
+    """What planning needs to know of a CPU (see `codegen.targets`)."""
+
+    @property
+    def vector_bytes(self) -> int: ...
+    @property
+    def vector_registers(self) -> int: ...
+    @property
+    def fma(self) -> bool: ...
+    @property
+    def masking(self) -> bool: ...
+    @property
+    def features(self) -> str: ...
+    @property
+    def triple(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`extent` things in `pieces` pieces that differ by at most one: first the `tall` ones, then those one smaller."""
+
+    extent: int
+    pieces: int
+
+    @property
+    def size(self) -> int:
+        """The size of the larger pieces."""
+        return -(-self.extent // self.pieces)
+
+    @property
+    def tall(self) -> int:
+        """How many pieces have the larger size."""
+        return self.extent - (self.size - 1) * self.pieces
+
+    @property
+    def segments(self) -> tuple[tuple[int, int, int], ...]:
+        """Runs of pieces of one size: (first piece, end, size)."""
+        runs = ((0, self.tall, self.size), (self.tall, self.pieces, self.size - 1))
+        return tuple(run for run in runs if run[0] < run[1])
+
+    def start(self, piece: int) -> int:
+        """Where a piece begins."""
+        return piece * self.size - max(0, piece - self.tall)
+
+    @classmethod
+    def by(cls, extent: int, limit: int) -> Cut:
+        """The fewest pieces of at most `limit`."""
+        return cls(extent, max(1, -(-extent // max(1, limit))))
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Where the elements of an operand lie: steps between rows, columns and products of the batch, in elements."""
+
+    row: int
+    column: int
+    batch: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """A batch of matrix products: sizes, element type, and where the elements lie. C has consecutive columns.
+
+    `packed` says that B comes as `emit_pack` left it, for weights that stay the same for many products.
+    """
+
+    m: int
+    n: int
+    k: int
+    dtype: DType
+    a: Matrix
+    b: Matrix
+    c: Matrix
+    batch: tuple[int, ...] = ()
+    packed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.c.column != 1:
+            raise ArgumentError(
+                "gemm: the columns of the result are not consecutive",
+                got=f"steps of {self.c.column}",
+                expected="steps of 1",
+                hint="Cᵀ = Bᵀ Aᵀ has them consecutive when the rows of C are",
+            )
+        if any(len(operand.batch) != len(self.batch) for operand in (self.a, self.b, self.c)):
+            raise ArgumentError("gemm: each operand needs a step for each batch axis", got=self)
+
+    @classmethod
+    def dense(
+        cls,
+        m: int,
+        n: int,
+        k: int,
+        dtype: DType = float32,
+        batch: tuple[int, ...] = (),
+        *,
+        transpose_a: bool = False,
+        transpose_b: bool = False,
+        packed: bool = False,
+    ) -> Gemm:
+        """Operands without gaps, in C order; A is (…, m, k) or transposed (…, k, m), B (…, k, n) or (…, n, k)."""
+
+        def steps(rows: int, columns: int, transposed: bool) -> Matrix:
+            inner = tuple(math.prod(batch[i + 1 :]) * rows * columns for i in range(len(batch)))
+            return Matrix(1, rows, inner) if transposed else Matrix(columns, 1, inner)
+
+        a, b, c = steps(m, k, transpose_a), steps(k, n, transpose_b), steps(m, n, False)
+        return cls(m, n, k, dtype, a, b, c, batch, packed)
+
+    @property
+    def batches(self) -> int:
+        """How many products there are."""
+        return math.prod(self.batch)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        return 2 * self.batches * self.m * self.n * self.k
+
+
+@dataclass(frozen=True, slots=True)
+class GemmPlan:
+    """How a product is computed.
+
+    rows, row_blocks:     rows cut into tiles, tiles grouped into blocks
+    columns, panel_groups: columns, counted in vectors, cut into panels; panels grouped
+    reduction, parts:     the reduction cut into blocks; blocks grouped into parts, summed apart and joined in order
+    a:  "direct" (read where it lies) or "copy" (each thread copies the block that it works on, with a friendlier step)
+    b:  "direct"; "private" (each thread packs the panels that it uses, which nobody else does); "shared" (all threads
+        pack B before, phase "pack"); "packed" (it comes so)
+    """
+
+    gemm: Gemm
+    lanes: int
+    fused: bool
+    halves: bool
+    rows: Cut
+    row_blocks: Cut
+    columns: Cut
+    panel_groups: Cut
+    reduction: Cut
+    parts: Cut
+    a: Literal["direct", "copy"]
+    b: Literal["direct", "private", "shared", "packed"]
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Functions to run one after the other, with a barrier between them."""
+        pack = ("pack",) if self.b == "shared" else ()
+        return (*pack, "compute", *(("combine",) if self.parts.pieces > 1 else ()))
+
+    @property
+    def units(self) -> int:
+        """How many pieces of work there are for threads to share."""
+        if not (self.gemm.batches and self.gemm.m and self.gemm.n):
+            return 0
+        return self.gemm.batches * self.parts.pieces * self.row_blocks.pieces * self.panel_groups.pieces
+
+    # Vectors and panels ----------------------------------------------------------------------------------------------
+    @property
+    def stored(self) -> Vectors:
+        """Elements of the operands and of the result."""
+        return Vectors(self.gemm.dtype, self.lanes, self.fused, self.halves)
+
+    @property
+    def packed(self) -> Vectors:
+        """Elements of copies, packed panels and partial sums."""
+        return dataclasses.replace(self.stored, dtype=computed_in(self.gemm.dtype))
+
+    @property
+    def tail(self) -> int:
+        """Columns in the last vector; 0 when it is full."""
+        return self.gemm.n % self.lanes
+
+    def panels(self) -> Iterator[tuple[int, int, int, bool]]:
+        """Runs of panels of one kind: (first panel, end, vectors, whether the last vector is partly outside)."""
+        for first, end, vectors in self.columns.segments:
+            if self.tail and end == self.columns.pieces:
+                if first < end - 1:
+                    yield first, end - 1, vectors, False
+                yield end - 1, end, vectors, True
+            else:
+                yield first, end, vectors, False
+
+    # Workspace -------------------------------------------------------------------------------------------------------
+    @property
+    def padded_columns(self) -> int:
+        """Columns in whole vectors."""
+        return self.columns.extent * self.lanes
+
+    @property
+    def packed_elements(self) -> int:
+        """Of B, packed, for one product."""
+        return self.gemm.k * self.padded_columns
+
+    @property
+    def part_extent(self) -> int:
+        """The longest part of the reduction."""
+        return max(self.part_end(part) - self.part_start(part) for part in range(self.parts.pieces))
+
+    def part_start(self, part: int) -> int:
+        """Where a part of the reduction begins."""
+        return self.reduction.start(self.parts.start(part))
+
+    def part_end(self, part: int) -> int:
+        """Where a part of the reduction ends."""
+        return self.part_start(part + 1) if part + 1 < self.parts.pieces else self.gemm.k
+
+    @property
+    def a_copy_step(self) -> int:
+        """Between rows of the copied block of A – or, where A is transposed, between its columns."""
+        inner = self.row_blocks.size * self.rows.size if self.gemm.a.row == 1 else self.part_extent
+        return friendly_step(inner, self.lanes, self.packed.dtype.size_bytes)
+
+    @property
+    def a_copy_elements(self) -> int:
+        """In a thread's copy of a block of A."""
+        if self.a == "direct":
+            return 0
+        outer = self.part_extent if self.gemm.a.row == 1 else self.row_blocks.size * self.rows.size
+        return self.a_copy_step * outer
+
+    @property
+    def private_elements(self) -> int:
+        """A thread's own part of the workspace."""
+        panels = self.part_extent * self.panel_groups.size * self.columns.size * self.lanes
+        return _aligned(self.a_copy_elements + (panels if self.b == "private" else 0), self.packed)
+
+    @property
+    def shared_elements(self) -> int:
+        """What all threads share in the workspace: packed B, partial sums."""
+        return self.partial_offset + _aligned(self.partial_elements, self.packed)
+
+    @property
+    def partial_offset(self) -> int:
+        """Where partial sums begin in the workspace."""
+        return _aligned(self.gemm.batches * self.packed_elements, self.packed) if self.b == "shared" else 0
+
+    @property
+    def partial_elements(self) -> int:
+        """Partial sums: (batch, part, m, padded columns)."""
+        if self.parts.pieces == 1:
+            return 0
+        return self.gemm.batches * self.parts.pieces * self.gemm.m * self.padded_columns
+
+    def workspace_bytes(self, nthreads: int) -> int:
+        """How large the workspace has to be; it is best aligned to 64 bytes."""
+        return (self.shared_elements + nthreads * self.private_elements) * self.packed.dtype.size_bytes
+
+
+def _aligned(elements: int, vectors: Vectors) -> int:
+    """Rounded up to whole cache lines, of 64 bytes."""
+    line = 64 // vectors.dtype.size_bytes
+    return -(-elements // line) * line
+
+
+def friendly_step(elements: int, lanes: int, size_bytes: int) -> int:
+    """A step of at least so many elements, in whole vectors, whose multiples spread over the first-level cache."""
+    step = -(-elements // lanes) * lanes
+    return step + lanes if step * size_bytes % (PAGE_BYTES // 4) == 0 else step
+
+
+# Choices -------------------------------------------------------------------------------------------------------------
+def plan_gemm(gemm: Gemm, target: Target) -> GemmPlan:
+    """The plan for a matrix product on a CPU."""
+    compute = computed_in(gemm.dtype)
+    lanes = target.vector_bytes // compute.size_bytes
+    rows, columns = choose_tiles(gemm.m, -(-gemm.n // lanes), gemm.k, target.vector_registers)
+    widens = compute is not gemm.dtype
+    reduction = _cut_reduction(gemm, columns.size * lanes, widens)
+    row_blocks = Cut.by(rows.pieces, L2_BYTES // 2 // max(1, rows.size * min(gemm.k, 4096) * compute.size_bytes))
+    groups = _group_panels(gemm, row_blocks.pieces, columns)
+    units = gemm.batches * row_blocks.pieces * groups.pieces
+    parts = _cut_parts(gemm, reduction, units)
+    return GemmPlan(
+        gemm=gemm,
+        lanes=lanes,
+        fused=target.fma,
+        halves=converts_halves(target),
+        rows=rows,
+        row_blocks=row_blocks,
+        columns=columns,
+        panel_groups=groups,
+        reduction=reduction,
+        parts=parts,
+        a=_place_a(gemm, rows, widens),
+        b=_place_b(gemm, row_blocks, widens, lanes, target),
+    )
+
+
+def converts_halves(target: Target) -> bool:
+    """Whether the target has instructions that convert float16."""
+    return "+f16c" in target.features or target.triple.startswith(("aarch64", "arm64"))
+
+
+def choose_tiles(m: int, vectors: int, k: int, registers: int) -> tuple[Cut, Cut]:
+    """Rows into tiles and columns (counted in vectors) into panels, for the least time that arithmetic can take."""
+    if not (m and vectors):
+        return Cut(max(1, m), 1), Cut(max(1, vectors), 1)
+    best, least = None, math.inf
+    for width in range(1, min(vectors, 8) + 1):
+        columns = Cut.by(vectors, width)
+        height = max(1, (registers - 1 - columns.size) // columns.size)
+        rows = Cut.by(m, height)
+        time = tiles_time(rows, columns, k)
+        if time < least:
+            best, least = (rows, columns), time
+    assert best is not None
+    return best
+
+
+def tiles_time(rows: Cut, columns: Cut, k: int) -> float:
+    """Cycles for all tiles, by two multiply-adds of latency 4 and two loads a cycle; a tile costs some by itself.
+
+    Among tiles that arithmetic alone would not tell apart, those with fewer loads win: they wait less for memory.
+    """
+    total = 0.0
+    for first, end, height in rows.segments:
+        for low, high, width in columns.segments:
+            products, loads = height * width, height + width
+            step = max(products / 2, loads / 2, 4.0) + 0.05 * loads
+            total += (end - first) * (high - low) * (step * k + 30 + 2 * products)
+    return total * (1 + 0.01 * len(rows.segments) * len(columns.segments))  # each kind is one more kernel to compile
+
+
+def _cut_reduction(gemm: Gemm, panel: int, widens: bool) -> Cut:
+    """Blocks whose part of a panel of B stays in the second-level cache: reading it from there costs nothing, while
+    every block more reads and writes C once more. Small types cannot hold partial sums.
+    """
+    if widens:
+        return Cut(gemm.k, 1)
+    limit = max(64, L2_BYTES // 8 // (panel * gemm.dtype.size_bytes))
+    return Cut.by(gemm.k, limit)
+
+
+def _group_panels(gemm: Gemm, row_blocks: int, columns: Cut) -> Cut:
+    """Groups of panels such that units are worth a thread's while, and are not needlessly many."""
+    flops = gemm.flops / max(1, gemm.batches * row_blocks * columns.pieces)  # of one panel
+    least = math.ceil(UNIT_FLOPS / flops) if flops else columns.pieces
+    enough = columns.pieces * gemm.batches * row_blocks // UNITS
+    return Cut.by(columns.pieces, max(1, least, enough))
+
+
+def _cut_parts(gemm: Gemm, reduction: Cut, units: int) -> Cut:
+    """Few results, each a long sum: cut the sum, so that there is work for several threads."""
+    if not units or units >= PARTIAL_UNITS:
+        return Cut(reduction.pieces, 1)
+    most = max(1, min(-(-PARTIAL_UNITS // units), gemm.flops // units // UNIT_FLOPS))
+    return Cut(reduction.pieces, min(most, reduction.pieces))
+
+
+def _place_a(gemm: Gemm, rows: Cut, widens: bool) -> Literal["direct", "copy"]:
+    if widens:
+        return "copy"
+    if 1 not in (gemm.a.row, gemm.a.column):
+        return "copy" if gemm.n > 8 else "direct"
+    colliding = gemm.a.row * gemm.dtype.size_bytes % (PAGE_BYTES // 2) == 0
+    return "copy" if colliding and rows.size > 6 and gemm.n >= 64 else "direct"
+
+
+def _place_b(
+    gemm: Gemm, row_blocks: Cut, widens: bool, lanes: int, target: Target
+) -> Literal["direct", "private", "shared", "packed"]:
+    if gemm.packed:
+        return "packed"
+    ragged = gemm.n % lanes != 0 and not target.masking
+    colliding = gemm.b.row * gemm.dtype.size_bytes % PAGE_BYTES == 0 and gemm.k >= 256
+    reused = gemm.m >= PACKING_ROWS or (colliding and gemm.m >= PACKING_ROWS // 4)
+    if gemm.b.column == 1 and not widens and not ragged and not reused:
+        return "direct"
+    return "private" if row_blocks.pieces == 1 else "shared"

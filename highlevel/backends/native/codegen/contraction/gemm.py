@@ -1,0 +1,417 @@
+"""Matrix products as LLVM IR: the loops around the micro-kernel, and the phases that threads run.
+
+Functions are `void name(a, b, c, workspace, i32 tid, i32 nthreads, operands…)`, one for each phase of the plan; between
+two phases all threads have to meet. Only the last phase writes C with the epilogue applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from .blocking import Cut, Gemm, GemmPlan
+from .helpers import Helpers, place
+from .microkernel import ACCUMULATE, FINISH, Epilogue, Level, MicroKernel, Tile
+from .packing import Copy
+from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, counted, larger, smaller
+
+
+def emit_gemm(
+    module: Value, name: str, plan: GemmPlan, epilogue: Epilogue | None = None, helpers: Helpers | None = None
+) -> tuple[Value, ...]:
+    """Defines the product in a module of llvmlite: one function for each phase, in the order to run them.
+
+    A single phase is called `name`, several are called `name_pack`, `name_compute`, `name_combine`. Micro-kernels and
+    copies are defined in the same module, or – given `helpers` – declared in it and added to `helpers`.
+    """
+    emitters: dict[str, Callable[[Driver], None]] = {
+        "pack": Driver.emit_pack,
+        "compute": Driver.emit_compute,
+        "combine": Driver.emit_combine,
+    }
+    functions = []
+    for symbol, phase in zip(phase_names(name, plan.phases), plan.phases, strict=True):
+        driver = Driver.begin(module, symbol, plan, epilogue, helpers)
+        emitters[phase](driver)
+        driver.builder.ret_void()
+        functions.append(driver.function)
+    return tuple(functions)
+
+
+def emit_pack(module: Value, name: str, plan: GemmPlan, helpers: Helpers | None = None) -> Value:
+    """Defines `void name(b, packed, i32 tid, i32 nthreads)`, which packs B once for products with `packed` operands.
+
+    `plan` is that of the product whose B is not packed yet; `packed_bytes(plan)` says how large the result is.
+    """
+    function_type = ir.FunctionType(VOID, [POINTER, POINTER, I32, I32])
+    function = ir.Function(module, function_type, name)
+    function.attributes.add("nounwind")
+    b, packed, tid, nthreads = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    share = Share.of(builder, tid, nthreads)
+    Driver(module, function, builder, plan, None, b, b, b, packed, share, (), helpers).emit_pack()
+    builder.ret_void()
+    return function
+
+
+def packed_bytes(plan: GemmPlan) -> int:
+    """The size of B when it is packed."""
+    return plan.gemm.batches * plan.packed_elements * plan.packed.dtype.size_bytes
+
+
+def phase_names(name: str, phases: tuple[str, ...]) -> tuple[str, ...]:
+    """The functions' names."""
+    return (name,) if len(phases) == 1 else tuple(f"{name}_{phase}" for phase in phases)
+
+
+# Drivers -------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which thread this is, and of how many, as 64-bit numbers."""
+
+    tid: Value
+    nthreads: Value
+
+    @classmethod
+    def of(cls, builder: Builder, tid: Value, nthreads: Value) -> Share:
+        return cls(builder.sext(tid, I64), builder.sext(nthreads, I64))
+
+    def range(self, builder: Builder, units: int) -> tuple[Value, Value]:
+        """This thread's units: consecutive ones, as many as the others have, give or take one."""
+        first = builder.sdiv(builder.mul(self.tid, I64(units)), self.nthreads)
+        end = builder.sdiv(builder.mul(builder.add(self.tid, I64(1)), I64(units)), self.nthreads)
+        return first, end
+
+
+def piece_start(builder: Builder, cut: Cut, piece: Value) -> Value:
+    """`cut.start(piece)`, computed."""
+    start = builder.mul(piece, I64(cut.size))
+    if cut.tall == cut.pieces:
+        return start
+    return builder.sub(start, larger(builder, builder.sub(piece, I64(cut.tall)), I64(0)))
+
+
+def piece_range(builder: Builder, cut: Cut, piece: Value) -> tuple[Value, Value]:
+    """Where a piece begins and ends."""
+    return piece_start(builder, cut, piece), piece_start(builder, cut, builder.add(piece, I64(1)))
+
+
+def digits(builder: Builder, number: Value, bases: tuple[int, ...]) -> list[Value]:
+    """A linear index, taken apart into indices below `bases`, the last one running fastest."""
+    found = []
+    for base in reversed(bases[1:]):
+        found.append(builder.srem(number, I64(base)) if base > 1 else I64(0))
+        number = builder.sdiv(number, I64(base)) if base > 1 else number
+    return [number, *reversed(found)] if bases else []
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """A phase's function while it is written."""
+
+    module: Value
+    function: Value
+    builder: Builder
+    plan: GemmPlan
+    epilogue: Epilogue | None
+    a: Value
+    b: Value
+    c: Value
+    workspace: Value
+    share: Share
+    operands: tuple[Value, ...]
+    helpers: Helpers | None
+
+    @classmethod
+    def begin(
+        cls, module: Value, name: str, plan: GemmPlan, epilogue: Epilogue | None, helpers: Helpers | None
+    ) -> Driver:
+        extra = [POINTER] * (epilogue.operands if epilogue else 0)
+        function_type = ir.FunctionType(VOID, [POINTER] * 4 + [I32, I32, *extra])
+        function = ir.Function(module, function_type, name)
+        function.attributes.add("nounwind")
+        a, b, c, workspace, tid, nthreads, *operands = function.args
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        share = Share.of(builder, tid, nthreads)
+        return cls(module, function, builder, plan, epilogue, a, b, c, workspace, share, tuple(operands), helpers)
+
+    # Addresses -------------------------------------------------------------------------------------------------------
+    def _sum(self, *products: tuple[Value, int]) -> Value:
+        """Σ value · step."""
+        builder, total = self.builder, None
+        for value, step in products:
+            if step:
+                term = builder.mul(value, I64(step)) if step != 1 else value
+                total = term if total is None else builder.add(total, term)
+        return I64(0) if total is None else total
+
+    def _batch_offset(self, batch: Value, steps: tuple[int, ...]) -> Value:
+        return self._sum(*zip(digits(self.builder, batch, self.plan.gemm.batch), steps, strict=True))
+
+    def _operand(self, pointer: Value, batch: Value, steps: tuple[int, ...], *products: tuple[Value, int]) -> Value:
+        offset = self.builder.add(self._batch_offset(batch, steps), self._sum(*products))
+        return self.plan.stored.at(self.builder, pointer, offset)
+
+    def _private(self) -> Value:
+        """This thread's part of the workspace."""
+        plan, packed = self.plan, self.plan.packed
+        offset = self._sum((self.share.tid, plan.private_elements))
+        return packed.at(self.builder, packed.at(self.builder, self.workspace, plan.shared_elements), offset)
+
+    def _panel_offset(self, panel: Value) -> Value:
+        """Of a panel, in packed B of one product, when the reduction is `extent` long: times that."""
+        return self._sum((piece_start(self.builder, self.plan.columns, panel), self.plan.lanes))
+
+    def copy(
+        self, source: Value, target: Value, counts: tuple[Value, Value], steps: tuple[int, int], target_step: int
+    ) -> None:
+        """Elements of an operand into the workspace: counts and steps of an outer and an inner axis."""
+        copy = Copy.of(self.plan.stored, self.plan.packed, *steps)
+        numbers = [*counts, *(I64(step) for step in steps), I64(target_step)]
+        self.builder.call(place(self.module, copy, self.helpers), [source, target, *numbers])
+
+    # Phases ----------------------------------------------------------------------------------------------------------
+    def emit_pack(self) -> None:
+        """B of all products into panels, shared by all threads."""
+        plan, builder = self.plan, self.builder
+        if not (plan.gemm.batches and plan.gemm.n):
+            return
+        first, end = self.share.range(builder, plan.gemm.batches * plan.columns.pieces)
+
+        def unit(u: Value, _: list[Value]) -> None:
+            batch, panel = digits(builder, u, (plan.gemm.batches, plan.columns.pieces))
+            goal = plan.packed.at(builder, self.workspace, self._sum((batch, plan.packed_elements)))
+            next_panel = builder.add(panel, I64(1))
+            self._pack_panels(batch, panel, next_panel, I64(0), I64(plan.gemm.k), goal, I64(0))
+
+        counted(builder, first, end, unit, name="pack")
+
+    def _pack_panels(
+        self, batch: Value, panel: Value, end: Value, start: Value, stop: Value, goal: Value, base: Value
+    ) -> None:
+        """Panels `panel` … `end` of B for part of the reduction; `goal` is where column `base` goes."""
+        plan, builder, gemm = self.plan, self.builder, self.plan.gemm
+        extent = builder.sub(stop, start)
+        for first, last, vectors, ragged in plan.panels():
+            width = vectors * plan.lanes
+
+            def pack(p: Value, _: list[Value], width: int = width, ragged: bool = ragged) -> None:
+                column = self._panel_offset(p)
+                source = self._operand(self.b, batch, gemm.b.batch, (start, gemm.b.row), (column, gemm.b.column))
+                offset = builder.mul(builder.sub(column, base), extent)
+                inside = builder.sub(I64(gemm.n), column) if ragged else I64(width)
+                target = plan.packed.at(builder, goal, offset)
+                self.copy(source, target, (extent, inside), (gemm.b.row, gemm.b.column), width)
+
+            low = larger(builder, panel, I64(first))
+            counted(builder, low, smaller(builder, end, I64(last)), pack, name="panel")
+
+    def emit_compute(self) -> None:
+        """All products: each thread its units."""
+        plan, builder = self.plan, self.builder
+        if not plan.units:
+            return
+        first, end = self.share.range(builder, plan.units)
+        bases = (plan.gemm.batches, plan.parts.pieces, plan.row_blocks.pieces, plan.panel_groups.pieces)
+
+        def unit(u: Value, _: list[Value]) -> None:
+            batch, part, block, group = digits(builder, u, bases)
+            begins = builder.or_(builder.icmp_signed("==", u, first), builder.icmp_signed("==", group, I64(0)))
+            Unit.of(self, batch, part, block, group).emit(begins)
+
+        counted(builder, first, end, unit, name="unit")
+
+    def emit_combine(self) -> None:
+        """The sums of all parts, in order, and the epilogue."""
+        plan, builder, gemm = self.plan, self.builder, self.plan.gemm
+        first, end = self.share.range(builder, gemm.batches * gemm.m)
+        partial = plan.packed.at(builder, self.workspace, plan.partial_offset)
+        step = gemm.m * plan.padded_columns
+
+        def row(u: Value, _: list[Value]) -> None:
+            batch, i = digits(builder, u, (gemm.batches, gemm.m))
+            goal = self._operand(self.c, batch, gemm.c.batch, (i, gemm.c.row))
+            start = self._sum((batch, plan.parts.pieces * step), (i, plan.padded_columns))
+
+            def vector(v: Value, _: list[Value], mask: Value | None = None) -> None:
+                column = builder.mul(v, I64(plan.lanes))
+                source = plan.packed.at(builder, partial, builder.add(start, column))
+                total = plan.packed.load(builder, source)
+                for part in range(1, plan.parts.pieces):
+                    more = plan.packed.load(builder, plan.packed.at(builder, source, part * step))
+                    total = plan.stored.add(builder, total, more)
+                if self.epilogue:
+                    tile = Tile(((total,),), (i,), (column,), batch, (mask,), self.operands, plan.stored)
+                    ((total,),) = self.epilogue.emit(builder, tile)
+                plan.stored.store(builder, total, plan.stored.at(builder, goal, column), mask)
+
+            full = gemm.n // plan.lanes
+            counted(builder, 0, full, vector, name="vector")
+            if plan.tail:
+                vector(I64(full), [], plan.stored.first(builder, I64(plan.tail)))
+
+        counted(builder, first, end, row, name="row")
+
+
+# Units ---------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A block of rows times a group of panels, over one part of the reduction."""
+
+    driver: Driver
+    batch: Value
+    part: Value
+    tiles: tuple[Value, Value]
+    panels: tuple[Value, Value]
+    blocks: tuple[Value, Value]  # of the reduction
+    extent: tuple[Value, Value]  # what of the reduction they cover
+
+    @classmethod
+    def of(cls, driver: Driver, batch: Value, part: Value, block: Value, group: Value) -> Unit:
+        plan, builder = driver.plan, driver.builder
+        blocks = piece_range(builder, plan.parts, part)
+        first, end = (piece_start(builder, plan.reduction, block) for block in blocks)
+        tiles = piece_range(builder, plan.row_blocks, block)
+        return cls(driver, batch, part, tiles, piece_range(builder, plan.panel_groups, group), blocks, (first, end))
+
+    def emit(self, begins: Value) -> None:
+        """Copies and packs what this unit needs – A only when a block `begins` –, then multiplies."""
+        driver, plan, builder = self.driver, self.driver.plan, self.driver.builder
+        if plan.a == "copy":
+            with builder.if_then(begins):
+                self._copy_a()
+        if plan.b == "private":
+            base = driver._panel_offset(self.panels[0])
+            driver._pack_panels(self.batch, *self.panels, *self.extent, self._packed_b(), base)
+
+        def block(k: Value, _: list[Value]) -> None:
+            for first, last, vectors, ragged in plan.panels():
+                low, high = larger(builder, self.panels[0], I64(first)), smaller(builder, self.panels[1], I64(last))
+
+                def panel(p: Value, _: list[Value], vectors: int = vectors, ragged: bool = ragged) -> None:
+                    self._multiply_panel(k, p, vectors, ragged)
+
+                counted(builder, low, high, panel, name="panel")
+
+        counted(builder, *self.blocks, block, name="reduction")
+
+    def _multiply_panel(self, block: Value, panel: Value, vectors: int, ragged: bool) -> None:
+        plan, builder = self.driver.plan, self.driver.builder
+        start, end = piece_range(builder, plan.reduction, block)
+        column = self.driver._panel_offset(panel)
+        b, b_step = self._b(start, column, vectors)
+        inside = builder.sub(I64(plan.gemm.n), column) if ragged else I64(vectors * plan.lanes)
+        for first, last, rows in plan.rows.segments:
+            kernel = self._kernel(rows, vectors, ragged, b_step)
+            function = place(self.driver.module, kernel, self.driver.helpers)
+
+            def tile(t: Value, _: list[Value], function: Value = function) -> None:
+                row = piece_start(builder, plan.rows, t)
+                builder.call(
+                    function,
+                    [
+                        self._a(start, row),
+                        b,
+                        self._c(row, column),
+                        inside,
+                        self._flags(block),
+                        row,
+                        column,
+                        self.batch,
+                        builder.sub(end, start),
+                        *self._operands(),
+                    ],
+                )
+
+            low, high = larger(builder, self.tiles[0], I64(first)), smaller(builder, self.tiles[1], I64(last))
+            counted(builder, low, high, tile, name="tile")
+
+    def _kernel(self, rows: int, vectors: int, ragged: bool, b_step: int) -> MicroKernel:
+        plan, gemm = self.driver.plan, self.driver.plan.gemm
+        copied = plan.a == "copy"
+        if not copied:
+            a_row, a_step = gemm.a.row, gemm.a.column
+        else:
+            a_row, a_step = (1, plan.a_copy_step) if gemm.a.row == 1 else (plan.a_copy_step, 1)
+        inputs: Vectors = plan.packed if copied or plan.b != "direct" else plan.stored
+        to_parts = plan.parts.pieces > 1
+        return MicroKernel(
+            rows=rows,
+            vectors=vectors,
+            inputs=inputs,
+            output=plan.packed if to_parts else plan.stored,
+            levels=(Level(a_step, b_step),),
+            a_row=a_row,
+            c_row=plan.padded_columns if to_parts else gemm.c.row,
+            masked=ragged and not to_parts,
+            masked_b=ragged and plan.b == "direct",
+            partial=plan.reduction.pieces > 1,
+            epilogue=None if to_parts else self.driver.epilogue,
+        )
+
+    def _operands(self) -> tuple[Value, ...]:
+        """What the epilogue needs, where the micro-kernel has one."""
+        return self.driver.operands if self.driver.plan.parts.pieces == 1 else ()
+
+    # Addresses -------------------------------------------------------------------------------------------------------
+    def _a(self, start: Value, row: Value) -> Value:
+        driver, plan, gemm = self.driver, self.driver.plan, self.driver.plan.gemm
+        if plan.a == "direct":
+            return driver._operand(driver.a, self.batch, gemm.a.batch, (row, gemm.a.row), (start, gemm.a.column))
+        k = driver.builder.sub(start, self.extent[0])
+        i = driver.builder.sub(row, piece_start(driver.builder, plan.rows, self.tiles[0]))
+        across, along = (k, i) if gemm.a.row == 1 else (i, k)
+        return plan.packed.at(driver.builder, driver._private(), driver._sum((across, plan.a_copy_step), (along, 1)))
+
+    def _copy_a(self) -> None:
+        driver, plan, gemm, builder = self.driver, self.driver.plan, self.driver.plan.gemm, self.driver.builder
+        row, end = (piece_start(builder, plan.rows, tile) for tile in self.tiles)
+        source = driver._operand(driver.a, self.batch, gemm.a.batch, (row, gemm.a.row), (self.extent[0], gemm.a.column))
+        rows, reduction = builder.sub(end, row), builder.sub(self.extent[1], self.extent[0])
+        along, across = (gemm.a.column, gemm.a.row) if gemm.a.row == 1 else (gemm.a.row, gemm.a.column)
+        counts = (reduction, rows) if gemm.a.row == 1 else (rows, reduction)
+        driver.copy(source, driver._private(), counts, (along, across), plan.a_copy_step)
+
+    def _packed_b(self) -> Value:
+        """Where this thread packs its panels: behind its copy of A."""
+        return self.driver.plan.packed.at(self.driver.builder, self.driver._private(), self.driver.plan.a_copy_elements)
+
+    def _b(self, start: Value, column: Value, vectors: int) -> tuple[Value, int]:
+        """Where a panel's part for this block of the reduction begins, and the step between its rows."""
+        driver, plan, builder = self.driver, self.driver.plan, self.driver.builder
+        gemm: Gemm = plan.gemm
+        if plan.b == "direct":
+            source = driver._operand(driver.b, self.batch, gemm.b.batch, (start, gemm.b.row), (column, 1))
+            return source, gemm.b.row
+        width = vectors * plan.lanes
+        if plan.b == "private":
+            k = builder.sub(start, self.extent[0])
+            base = driver._panel_offset(self.panels[0])
+            before = builder.mul(builder.sub(column, base), builder.sub(self.extent[1], self.extent[0]))
+            return plan.packed.at(builder, self._packed_b(), builder.add(before, self._times(k, width))), width
+        whole = driver.b if plan.b == "packed" else driver.workspace
+        offset = driver._sum((self.batch, plan.packed_elements), (column, gemm.k), (start, width))
+        return plan.packed.at(builder, whole, offset), width
+
+    def _times(self, value: Value, factor: int) -> Value:
+        return self.driver._sum((value, factor))
+
+    def _c(self, row: Value, column: Value) -> Value:
+        driver, plan, gemm = self.driver, self.driver.plan, self.driver.plan.gemm
+        if plan.parts.pieces == 1:
+            return driver._operand(driver.c, self.batch, gemm.c.batch, (row, gemm.c.row), (column, 1))
+        step = gemm.m * plan.padded_columns
+        offset = driver._sum(
+            (self.batch, plan.parts.pieces * step), (self.part, step), (row, plan.padded_columns), (column, 1)
+        )
+        return plan.packed.at(driver.builder, driver.workspace, driver.builder.add(I64(plan.partial_offset), offset))
+
+    def _flags(self, block: Value) -> Value:
+        """Which of the part's blocks this is: later ones begin with what is there, the last one finishes."""
+        builder = self.driver.builder
+        later = builder.icmp_signed(">", block, self.blocks[0])
+        last = builder.icmp_signed("==", block, builder.sub(self.blocks[1], I64(1)))
+        flags = builder.select(later, I32(ACCUMULATE), I32(0))
+        return builder.or_(flags, builder.select(last, I32(FINISH), I32(0)))

@@ -1,0 +1,167 @@
+"""Copies of blocks of operands: with friendlier steps, in whole vectors, transposed and converted where needed.
+
+A block has an outer and an inner axis; in the copy, inner elements are consecutive and filled up with zeros to whole
+vectors. Three ways to read: inner elements that are consecutive come as vectors; where the outer elements are, square
+blocks of vectors are read and transposed in registers; else vectors are gathered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from llvmlite import ir
+
+from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, counted, smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """All that the machine code of a copy depends on: element types, and which elements of the source are consecutive.
+
+    The function is `void (source, target, outer count, inner count, outer step, inner step, outer step of target)`.
+    """
+
+    source: Vectors
+    target: Vectors
+    consecutive: Literal["inner", "outer", "neither"]
+
+    @classmethod
+    def of(cls, source: Vectors, target: Vectors, outer: int, inner: int) -> Copy:
+        """The copy for these steps in the source."""
+        return cls(source, target, "inner" if inner == 1 else "outer" if outer == 1 else "neither")
+
+    @property
+    def symbol(self) -> str:
+        """A name that stands for the machine code."""
+        halves = "" if self.source.halves else "_soft"
+        return f"copy_{self.consecutive}_{self.source.dtype}_{self.source.lanes}{halves}"
+
+    @property
+    def type(self) -> Value:
+        """See above."""
+        return ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64, I64, I64])
+
+    def emit(self, function: Value) -> None:
+        """Writes the function's body."""
+        for pointer in function.args[:2]:
+            pointer.add_attribute("noalias")
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        writer = _Writer(builder, self, *function.args)
+        if self.consecutive == "outer":
+            writer.transposed()
+        else:
+            writer.straight()
+        builder.ret_void()
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    builder: Builder
+    copy: Copy
+    source: Value
+    target: Value
+    outer: Value
+    inner: Value
+    outer_step: Value
+    inner_step: Value
+    target_step: Value
+
+    def straight(self) -> None:
+        """Row by row: vectors, and the rest under a mask."""
+        builder, copy, lanes = self.builder, self.copy, self.copy.source.lanes
+        full, rest = builder.sdiv(self.inner, I64(lanes)), builder.srem(self.inner, I64(lanes))
+        everything = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes)
+
+        def row(o: Value, _: list[Value]) -> None:
+            start = copy.source.at(builder, self.source, builder.mul(o, self.outer_step))
+            goal = copy.target.at(builder, self.target, builder.mul(o, self.target_step))
+
+            def move(v: Value, mask: Value | None) -> None:
+                lane = builder.mul(v, I64(lanes))
+                begin = copy.source.at(builder, start, builder.mul(lane, self.inner_step))
+                if copy.consecutive == "inner":
+                    value = copy.source.load(builder, begin, mask)
+                else:
+                    value = copy.source.gather(builder, begin, self.inner_step, mask or everything)
+                copy.target.store(builder, value, copy.target.at(builder, goal, lane))
+
+            counted(builder, 0, full, lambda v, _: move(v, None), name="vector")
+            with builder.if_then(builder.icmp_signed(">", rest, I64(0))):
+                move(full, copy.source.first(builder, rest))
+
+        counted(builder, 0, self.outer, row, name="outer")
+
+    def transposed(self) -> None:
+        """Square blocks."""
+        builder, lanes = self.builder, self.copy.source.lanes
+
+        def blocks(extent: Value) -> Value:
+            return builder.sdiv(builder.add(extent, I64(lanes - 1)), I64(lanes))
+
+        def strip(v: Value, _: list[Value]) -> None:
+            def block(w: Value, _: list[Value]) -> None:
+                self.block(builder.mul(w, I64(lanes)), builder.mul(v, I64(lanes)))
+
+            counted(builder, 0, blocks(self.outer), block, name="block")
+
+        counted(builder, 0, blocks(self.inner), strip, name="strip")
+
+    def block(self, o: Value, lane: Value) -> None:
+        """Rows and lanes outside are neither read nor, beyond the outer count, written."""
+        builder, copy, lanes = self.builder, self.copy, self.copy.source.lanes
+        along, across = builder.sub(self.outer, o), builder.sub(self.inner, lane)
+        begin = copy.source.at(builder, self.source, builder.add(o, builder.mul(lane, self.inner_step)))
+        goal = copy.target.at(builder, self.target, builder.add(lane, builder.mul(o, self.target_step)))
+        addresses = [copy.source.at(builder, begin, builder.mul(I64(i), self.inner_step)) for i in range(lanes)]
+        whole = builder.icmp_signed(">=", smaller(builder, along, across), I64(lanes))
+        with builder.if_else(whole) as (inside, edge):
+            with inside:
+                full = [copy.source.load(builder, address) for address in addresses]
+                after_full = builder.block
+            with edge:
+                partial = []
+                for i, address in enumerate(addresses):
+                    there = builder.icmp_signed("<", I64(i), across)
+                    mask = copy.source.first(builder, builder.select(there, along, I64(0)))
+                    partial.append(copy.source.load(builder, address, mask))
+                after_partial = builder.block
+        rows = []
+        for one, other in zip(full, partial, strict=True):
+            phi = builder.phi(one.type)
+            phi.add_incoming(one, after_full)
+            phi.add_incoming(other, after_partial)
+            rows.append(phi)
+        after = builder.append_basic_block("written")
+        for r, value in enumerate(transpose(builder, rows)):
+            copy.target.store(builder, value, copy.target.at(builder, goal, builder.mul(I64(r), self.target_step)))
+            if r + 1 < lanes:
+                more = builder.append_basic_block("row")
+                builder.cbranch(builder.icmp_signed("<", I64(r + 1), along), more, after)
+                builder.position_at_end(more)
+        builder.branch(after)
+        builder.position_at_end(after)
+
+
+def transpose(builder: Builder, rows: list[Value]) -> list[Value]:
+    """A square block of registers, transposed: halves of pairs of rows change places, at all distances.
+
+    (J. O. Eklundh, "A fast computer method for matrix transposing", 1972.)
+    """
+    lanes = len(rows)
+    distance = 1
+    while distance < lanes:
+        upper = _lanes([lane + lanes - distance if lane & distance else lane for lane in range(lanes)])
+        lower = _lanes([lane + lanes if lane & distance else lane + distance for lane in range(lanes)])
+        rows = list(rows)
+        for i in range(lanes):
+            if not i & distance:
+                low, high = rows[i], rows[i + distance]
+                rows[i] = builder.shuffle_vector(low, high, upper)
+                rows[i + distance] = builder.shuffle_vector(low, high, lower)
+        distance *= 2
+    return rows
+
+
+def _lanes(numbers: list[int]) -> Value:
+    return ir.Constant(ir.VectorType(I32, len(numbers)), numbers)
