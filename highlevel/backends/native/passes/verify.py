@@ -1,0 +1,132 @@
+"""Rules of the user's own, and the proof that every rule has to pass.
+
+    register_rule(Rule("√x · √x → |x|, wrong", lambda x: sqrt(x) * sqrt(x), lambda x: abs(x)))
+
+raises with the numbers for which it does not hold (√−1 is not a number).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from highlevel.errors import ArgumentError, HighlevelError
+from highlevel.ir.dtypes import float32, float64
+from highlevel.ir.graph import Graph, Node, Symbol, key_of
+
+from .check import TOLERANCE, adversarial, check_shapes, differ, draw, evaluate
+from .pattern import Rule
+from .pipeline import USER_RULES
+from .sampling import instances
+
+INSTANCES = 24  # programs that a rule is tried on
+DRAWS = 4  # sets of values for each
+_MODERATE = 300.0  # of which exponentials are finite in float64: what is not a number then, is not defined
+_SUMS = ("reduction", "contraction", "convolution")
+
+
+def register_rule(rule: Rule) -> Rule:
+    """Adds a rule to those that programs are simplified with, if it passes `verify_rule`."""
+    verify_rule(rule)
+    USER_RULES.append(rule)
+    return rule
+
+
+def verify_rule(rule: Rule, *, seed: int = 0, count: int = INSTANCES) -> int:
+    """Tries a rule on random programs, with random and adversarial values; returns on how many.
+
+    Raises an `ArgumentError` with the first numbers that tell both sides apart, or if there is nothing to try it on.
+    """
+    rng = np.random.default_rng(seed)
+    tried = 0
+    for before, after in instances(rule, rng, count):
+        check_shapes(after)
+        # In which order a sum is taken is free, and decides whether sums of the largest numbers overflow on the way.
+        sums = rule.kind != "exact" and any(n.primitive and n.primitive.family in _SUMS for n in before.nodes())
+        for turn in range(DRAWS):
+            specs = [symbol.spec for symbol in before.inputs]
+            values = [adversarial(spec, rng, overflow=not sums) if turn else draw(spec, rng) for spec in specs]
+            try:
+                wrong = _wrong(rule, before, after, values)
+            except (HighlevelError, ValueError):  # indices that lie outside, negative powers of integers
+                values = [
+                    draw(spec, rng) if spec.dtype.is_integer else v for spec, v in zip(specs, values, strict=True)
+                ]
+                wrong = _wrong(rule, before, after, values)
+            if wrong is not None:
+                raise ArgumentError(
+                    f"rule {rule.name!r} does not hold ({rule.kind})",
+                    got=wrong,
+                    expected=f"what the pattern gives for {_shown(before, values)}",
+                )
+        tried += 1
+    if not tried:
+        raise ArgumentError(f"rule {rule.name!r} could not be tried", expected="a pattern that some program matches")
+    return tried
+
+
+def _shown(graph: Graph, values: Any) -> str:
+    rows = [
+        f"{symbol.spec} {value.reshape(-1)[:4].tolist()}" for symbol, value in zip(graph.inputs, values, strict=True)
+    ]
+    return "; ".join(rows)[:300]
+
+
+def _wrong(rule: Rule, before: Graph, after: Graph, values: Any) -> str | None:
+    (old,), (new,) = evaluate(before, values), evaluate(after, values)
+    if rule.kind != "stabilizing":
+        return differ(new, old, rule.kind)
+    with np.errstate(all="ignore"):
+        return _less_near(before, after, values, new, old)
+
+
+def _less_near(before: Graph, after: Graph, values: Any, new: Any, old: Any) -> str | None:
+    """Where a replacement in float32 is further from the true value than the pattern.
+
+    The true value is the replacement's in float64, to which the pattern in float64 has to come a thousand times nearer
+    than the pattern in float32: else they mean different things. NaN has to come out where it went in, and nowhere
+    else. Errors smaller than the least normal number are not looked at.
+    """
+    wide = [value.astype(np.float64) for value in values]
+    (pattern,), (true,) = evaluate(_widened(before), wide), evaluate(_widened(after), wide)
+    limits = np.finfo(np.float32)
+    finite = np.isfinite(pattern) & np.isfinite(true) & (np.abs(true) < float(limits.max))
+    rounding = TOLERANCE * (float(limits.eps) * np.abs(true)) + float(limits.tiny)
+    if any(node.primitive and node.primitive.family in _SUMS for node in before.nodes()):
+        largest = max(float(np.max(np.abs(value), initial=0.0, where=np.isfinite(value))) for value in values)
+        rounding += 4.0 * float(limits.eps) * (1.0 + largest)  # of terms that cancel
+    before_error = np.where(np.isnan(old), np.inf, np.abs(old - true))
+    wrong = finite & ~((np.abs(new - true) <= rounding) | (np.abs(new - true) <= before_error))
+    wrong |= finite & ~(np.abs(pattern - true) <= 1e-3 * before_error + 1e-12 * (1.0 + np.abs(true)))
+    if all(value.shape == new.shape for value in values):
+        came_nan = np.logical_or.reduce([np.isnan(value) for value in values])
+        came_infinite = np.logical_or.reduce([np.isinf(value) for value in values])
+        wrong |= came_nan & np.isnan(old) & ~np.isnan(new)
+        wrong |= came_infinite & ~np.isnan(old) & np.isnan(new)
+        moderate = np.logical_and.reduce([np.abs(value) < _MODERATE for value in values])
+        wrong |= moderate & np.isnan(pattern) & ~np.isnan(new)
+    if not wrong.any():
+        return None
+    place = tuple(int(i[0]) for i in np.nonzero(np.atleast_1d(wrong)))
+    rows = [np.atleast_1d(array)[place].item() for array in (new, old, true)]
+    return f"{rows[0]} at {place}, where the pattern gives {rows[1]}, and {rows[2]} in float64"
+
+
+def _widened(graph: Graph) -> Graph:
+    """The program with float64 in place of float32."""
+
+    def wide(value: Any) -> Any:
+        return float64 if value is float32 else value
+
+    known: dict[tuple[int, int], Symbol] = {}
+    for node in graph.nodes():
+        inputs = tuple([known[key_of(symbol)] for symbol in node.inputs])
+        attrs = {name: wide(value) for name, value in node.attrs.items()}
+        specs = tuple([spec.with_dtype(wide(spec.dtype)) for spec in node.specs])
+        new = Node(node.primitive, inputs, attrs, specs, node.owner, node.origin, node.leaf)
+        known.update(((node.id, index), symbol) for index, symbol in enumerate(new.outputs))
+    return Graph(
+        tuple([known[key_of(symbol)] for symbol in graph.inputs if key_of(symbol) in known]),
+        tuple([known[key_of(symbol)] for symbol in graph.outputs]),
+    )
