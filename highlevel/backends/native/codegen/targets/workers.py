@@ -210,6 +210,12 @@ class Workers:
         for worker in idle:
             worker.close()
 
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def after_fork(self) -> None:
         """In a child: the workers are the parent's, and must not live on because the child holds their pipes."""
         for worker in (*self._idle, *self._busy):
