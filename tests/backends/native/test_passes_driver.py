@@ -146,7 +146,7 @@ def test_a_check_finds_a_pass_that_is_wrong() -> None:
     after = rewrite(before, [Rule("sin → tanh", lambda x: sin(x), lambda x: tanh(x))])
     with pytest.raises(BackendError, match="changed result 0"):
         check_pass(before, after, "exact", "wrong")
-    with pytest.raises(BackendError, match="changed inputs, outputs or variables"):
+    with pytest.raises(BackendError, match="changed the inputs"):
         check_pass(before, graph_of(lambda x: sin(x)), "exact", "other inputs")
 
 

@@ -181,8 +181,15 @@ CHOICES = [
     ),
 ]
 
-# Over no axis there is nothing to reduce. (A sum may begin with 0.0, so that −0.0 does not stay.)
+# Signs wait for the sum. Over no axis there is nothing to reduce (but a sum may begin with 0.0, and make −0.0 that).
 REDUCTIONS = [
+    Rule(
+        "Σ −x → −Σ x",
+        lambda x, A: reduce_sum(-x, axes=A),
+        lambda x, A: neg(reduce_sum(x, axes=A)),
+        "reassociating",
+        where=is_float,
+    ),
     Rule("Σ over no axis → x", lambda x: reduce_sum(x, axes=()), lambda x: x, "reassociating"),
     Rule("Π over no axis → x", lambda x: reduce_prod(x, axes=()), lambda x: x),
     Rule("max over no axis → x", lambda x: reduce_max(x, axes=()), lambda x: x),

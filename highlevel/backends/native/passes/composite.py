@@ -22,11 +22,11 @@ def inline_composites(graph: Graph, claimed: Collection[str] = ()) -> Graph:
     """
     kept = {CHECKPOINT, *claimed}
 
-    def visit(node: Node, old: Node) -> Sequence[Symbol]:
+    def visit(node: Node, old: Node) -> Sequence[Symbol] | None:
         if node.name == "call" and node.attrs["name"] not in kept:
             return spliced(node.attrs["body"], node.inputs, node.owner)
         if node.name == "custom_gradient":
             return node.inputs[: node.attrs["results"]]
-        return node.outputs
+        return None
 
     return map_nodes(graph, visit, lambda body: inline_composites(body, claimed))

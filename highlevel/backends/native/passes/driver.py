@@ -22,7 +22,7 @@ from highlevel.ir.trace import Trace, suspended
 from .pattern import Rule
 
 Key = tuple[int, int]
-Visit = Callable[[Node, Node], Sequence[Symbol]]
+Visit = Callable[[Node, Node], "Sequence[Symbol] | None"]
 LONGEST_CHAIN = 200  # rules applied in place of one node: more is a loop
 
 
@@ -52,7 +52,7 @@ def map_nodes(
     transform: Callable[[Graph], Graph] | None = None,
     leaves: Callable[[Node], Symbol | None] | None = None,
 ) -> Graph:
-    """The graph with each operator replaced by what `visit(node, old)` gives: as many symbols as it has outputs.
+    """The graph with each operator replaced by what `visit(node, old)` gives: a symbol for each output, or None.
 
     `node` is `old` on the inputs that came of its own, and with its sub-graphs put through `transform`. What is
     recorded inside `visit` belongs to the new graph. `leaves` gives what takes the place of a constant, or None.
@@ -63,17 +63,23 @@ def map_nodes(
     with suspended(), Trace(serial=owner):
         for old in graph.nodes():
             if old.primitive is None:
-                constant = old.leaf is not None and old.leaf.kind == "constant"
-                symbol = leaves(old) if leaves and constant else None
-                if symbol is not None:
-                    known[old.id, 0] = symbol
+                constant = leaves(old) if leaves and old.leaf is not None and old.leaf.kind == "constant" else None
+                if constant is not None:
+                    known[old.id, 0] = constant
                 continue
-            inputs = tuple([known.get((s.node.id, s.index), s) for s in old.inputs])
-            attrs = bodies(old.attrs) if bodies else old.attrs
             node = old
-            if attrs is not old.attrs or any([a is not b for a, b in zip(inputs, old.inputs, strict=True)]):
-                node = rebuilt(old, inputs, attrs, owner)
-            for index, symbol in enumerate(visit(node, old)):
+            attrs = bodies(old.attrs) if bodies and old.primitive.family == "control" else old.attrs
+            for symbol in old.inputs:
+                if attrs is not old.attrs or (symbol.node.id, symbol.index) in known:
+                    inputs = tuple([known.get((s.node.id, s.index), s) for s in old.inputs])
+                    node = rebuilt(old, inputs, attrs, owner)
+                    break
+            outputs = visit(node, old)
+            if outputs is None:
+                if node is old:
+                    continue
+                outputs = node.outputs
+            for index, symbol in enumerate(outputs):
                 if symbol.node is not old or symbol.index != index:
                     known[old.id, index] = symbol
     return replaced(graph, known)
@@ -138,10 +144,8 @@ def rewrite(graph: Graph, rules: Iterable[Rule] | Table) -> Graph:
     """
     table = rules if isinstance(rules, Table) else Table(rules)
 
-    def visit(node: Node, old: Node) -> Sequence[Symbol]:
-        if node.primitive is not None and node.primitive.multiple:
-            return node.outputs
-        return [_normalized(node.outputs[0], table, [])]
+    def visit(node: Node, old: Node) -> Sequence[Symbol] | None:
+        return [_normalized(Symbol(node), table, [])] if table.at(node) else None
 
     return map_nodes(graph, visit, lambda body: rewrite(body, table))
 

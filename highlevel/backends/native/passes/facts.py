@@ -165,8 +165,11 @@ def is_normal(value: float, dtype: DType) -> bool:
 
 
 def scales_merge(x: Symbol, C: float, D: float) -> bool:
-    """Whether x · c · d is x · (c · d) up to rounding: nothing may overflow on the way that comes back."""
-    return is_float(x) and abs(C) <= 1 and abs(D) <= 1 and is_normal(C * D, x.spec.dtype)
+    """Whether x · c · d is x · (c · d) up to rounding.
+
+    Nothing may overflow on the way that comes back, and what became denormal not grow again by much.
+    """
+    return is_float(x) and abs(C) <= 1 and abs(D) <= 8 and abs(C * D) <= 1 and is_normal(C * D, x.spec.dtype)
 
 
 def divides_gently(x: Symbol, C: float) -> bool:

@@ -6,6 +6,7 @@ stay expressions: a program should not carry data that it can compute.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from highlevel.ir.tensor import Tensor
 
 from .driver import map_nodes, spliced
 from .facts import FULL, fill_value, uniform_value
+from .pattern import COMMUTATIVE
 
 FOLD_LIMIT_BYTES = 1 << 16  # of operands and results of what is computed while compiling
 _NEVER = frozenset({"control", "random"})  # families that are not folded
@@ -30,11 +32,8 @@ def fold_constants(graph: Graph, limit_bytes: int = FOLD_LIMIT_BYTES, *, nested:
     Sub-graphs hold no data of their own (what they use comes in as operands), so there only fills are made.
     """
 
-    def visit(node: Node, old: Node) -> Sequence[Symbol]:
-        decided = _decided(node)
-        if decided is not None:
-            return decided
-        return _folded(node, limit_bytes, nested) or node.outputs
+    def visit(node: Node, old: Node) -> Sequence[Symbol] | None:
+        return _decided(node) if node.name == "cond" else _folded(node, limit_bytes, nested)
 
     return map_nodes(
         graph, visit, lambda body: fold_constants(body, limit_bytes, nested=True), lambda leaf: _uniform_leaf(leaf)
@@ -46,8 +45,8 @@ def _folded(node: Node, limit_bytes: int, nested: bool) -> Sequence[Symbol] | No
     if primitive is None or primitive.multiple or primitive.family in _NEVER or not node.inputs:
         return None
     if primitive.family == "elementwise":
-        numbers = [fill_value(symbol) for symbol in node.inputs]
-        if all(number is not None for number in numbers):
+        numbers = list(itertools.takewhile(lambda number: number is not None, map(fill_value, node.inputs)))
+        if len(numbers) == len(node.inputs):
             return (_fill(node.outputs[0], _one_element(node, numbers)),)
     sizes = [spec.size_bytes for spec in node.specs] + [symbol.spec.size_bytes for symbol in node.inputs]
     if nested or max(sizes) > limit_bytes or primitive.name == "broadcast":  # which is cheaper than its result
@@ -99,8 +98,6 @@ def _uniform_leaf(leaf: Node) -> Symbol | None:
 # Branches ------------------------------------------------------------------------------------------------------------
 def _decided(node: Node) -> Sequence[Symbol] | None:
     """The branch of a `cond` whose condition is a number."""
-    if node.name != "cond":
-        return None
     condition = fill_value(node.inputs[0])
     if condition is None:
         return None
@@ -113,9 +110,15 @@ def merge_equal(graph: Graph) -> Graph:
     seen: dict[Any, Sequence[Symbol]] = {}
     bodies: dict[int, Any] = {}
 
-    def visit(node: Node, old: Node) -> Sequence[Symbol]:
-        key = (node.name, tuple([(s.node.id, s.index) for s in node.inputs]), _attributes_key(node, bodies))
-        return seen.setdefault(key, node.outputs)
+    def visit(node: Node, old: Node) -> Sequence[Symbol] | None:
+        inputs = [(s.node.id, s.index) for s in node.inputs]
+        if node.name in COMMUTATIVE:
+            inputs.sort()
+        key = (node.name, tuple(inputs), _attributes_key(node, bodies))
+        first = seen.get(key)
+        if first is None:
+            seen[key] = node.outputs
+        return first
 
     def leaf(node: Node) -> Symbol | None:
         assert node.leaf is not None
@@ -129,6 +132,8 @@ def merge_equal(graph: Graph) -> Graph:
 
 def _attributes_key(node: Node, bodies: dict[int, Any]) -> Any:
     """Attributes as a key; sub-graphs count as equal if they are written the same."""
+    if not node.attrs:
+        return ()
     if not any(isinstance(value, Graph) for value in node.attrs.values()):
         return attribute_key(dict(node.attrs))
     keys = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from highlevel.ir.graph import Graph, Symbol
+from highlevel.ir.primitive import REGISTRY
 from highlevel.ir.primitives.movement import inverse_permutation
 
 from .driver import Table, rewrite, sub_graphs
@@ -18,9 +19,10 @@ from .facts import fill_value
 from .folding import merge_equal
 from .movement import CHAINS, REDUCTIONS, REPEATED
 from .pattern import Rule
-from .terms import concatenate, full, matmul, pad, slice, transpose
+from .terms import concatenate, conv, conv_input_grad, conv_kernel_grad, full, matmul, pad, slice, transpose
 
 Axes = tuple[int, ...]
+_TRANSPOSE = REGISTRY["transpose"]
 
 
 def _permuted(values: tuple[Any, ...], axes: Axes) -> tuple[Any, ...]:
@@ -39,13 +41,13 @@ def _is_free(x: Symbol) -> bool:
 
 def _through(F: Any, *xs: Symbol) -> Any:
     """f(xᴾ, y) as f(x, y⁻ᴾ)ᴾ, if the other operands are transposed by P too, or for free."""
-    order = next((x.node.attrs["axes"] for x in xs if x.node.name == "transpose"), None)
+    order = next((x.node.attrs["axes"] for x in xs if x.node.primitive is _TRANSPOSE), None)
     if order is None:
         return None
     back = inverse_permutation(order)
     operands = []
     for x in xs:
-        if x.node.name == "transpose" and x.node.attrs["axes"] == order:
+        if x.node.primitive is _TRANSPOSE and x.node.attrs["axes"] == order:
             operands.append(x.node.inputs[0])
         elif _is_free(x):
             operands.append(_transposed(x, back))
@@ -122,12 +124,86 @@ PRODUCTS = [
     ),
 ]
 
-LAYOUT = [*PUSHED, *PRODUCTS]
-_TABLE = Table([*CHAINS, *REPEATED, *REDUCTIONS, *LAYOUT])
+
+
+# Convolutions pad by themselves ---------------------------------------------------------------------------------------
+def _is_spatial(L: Axes, H: Axes, G: Axes, V: float) -> bool:
+    """Whether zeros are put around the spatial axes of (N, *S, C), and nothing else."""
+    return V == 0 and not any(G) and not any((L[0], H[0], L[-1], H[-1]))
+
+
+def _wider(P: Any, L: Axes, H: Axes) -> Any:
+    return tuple((low + a, high + b) for (low, high), a, b in zip(P, L[1:-1], H[1:-1], strict=True))
+
+
+def _margins_of(X: Axes, S: Axes, T: Axes) -> tuple[Axes, Axes]:
+    """What a slice leaves out of a shape, before and after."""
+    return S, tuple(size - stop for size, stop in zip(X, T, strict=True))
+
+
+def _cuts_margins(X: Axes, S: Axes, T: Axes, Q: Axes) -> bool:
+    low, high = _margins_of(X, S, T)
+    return all(step == 1 for step in Q) and not any((low[0], high[0], low[-1], high[-1]))
+
+
+_GEOMETRY = {"Z": (2, 1), "P": ((0, 1), (1, 0)), "D": (1, 1), "N": 1}
+_PADDED = {"L": (0, 1, 2, 0), "H": (0, 2, 0, 0), "G": (0, 0, 0, 0), "V": 0.0}
+
+ABSORBED = [
+    Rule(
+        "transpose of a pad",  # so that it comes to stand before a convolution
+        lambda x, P, L, H, G, V: transpose(pad(x, low=L, high=H, interior=G, value=V), axes=P),
+        lambda x, P, L, H, G, V: pad(
+            transpose(x, axes=P), low=_permuted(L, P), high=_permuted(H, P), interior=_permuted(G, P), value=V
+        ),
+    ),
+    Rule(
+        "convolution of a pad",
+        lambda x, k, L, H, G, V, Z, P, D, N: conv(
+            pad(x, low=L, high=H, interior=G, value=V), k, strides=Z, padding=P, dilation=D, groups=N
+        ),
+        lambda x, k, L, H, Z, P, D, N: conv(x, k, strides=Z, padding=_wider(P, L, H), dilation=D, groups=N),
+        "reassociating",
+        where=_is_spatial,
+        cases=({"x": (2, 5, 4, 3), "k": (3, 2, 3, 2), **_PADDED, **_GEOMETRY},),
+    ),
+    Rule(
+        "kernel's gradient with a pad",
+        lambda x, g, K, L, H, G, V, Z, P, D, N: conv_kernel_grad(
+            pad(x, low=L, high=H, interior=G, value=V), g, shape=K, strides=Z, padding=P, dilation=D, groups=N
+        ),
+        lambda x, g, K, L, H, Z, P, D, N: conv_kernel_grad(
+            x, g, shape=K, strides=Z, padding=_wider(P, L, H), dilation=D, groups=N
+        ),
+        "reassociating",
+        where=_is_spatial,
+        cases=({"x": (2, 5, 4, 3), "g": (2, 4, 6, 2), "K": (3, 2, 3, 2), **_PADDED, **_GEOMETRY},),
+    ),
+    Rule(
+        "input's gradient without margins",
+        lambda g, k, X, Z, P, D, N, S, T, Q: slice(
+            conv_input_grad(g, k, shape=X, strides=Z, padding=P, dilation=D, groups=N), start=S, stop=T, step=Q
+        ),
+        lambda g, k, root, X, Z, P, D, N, S, T: conv_input_grad(
+            g, k, shape=root.shape, strides=Z, padding=_wider(P, *_margins_of(X, S, T)), dilation=D, groups=N
+        ),
+        "reassociating",
+        where=_cuts_margins,
+        cases=(
+            {"g": (2, 4, 6, 2), "k": (3, 2, 3, 2), "X": (2, 8, 6, 3), **_GEOMETRY,
+             "S": (0, 1, 2, 0), "T": (2, 6, 6, 3), "Q": (1, 1, 1, 1)},
+        ),
+    ),
+]  # fmt: skip
+
+LAYOUT = [*PUSHED, *PRODUCTS, *ABSORBED]
+_TABLE = Table([*CHAINS, *REPEATED, *REDUCTIONS, *PUSHED, *PRODUCTS])
 
 
 def settle_layout(graph: Graph) -> Graph:
     """The graph with transpositions pushed together, if less has to be rearranged then."""
+    if not elements_transposed(graph):
+        return graph
     pushed = merge_equal(rewrite(graph, _TABLE))
     return pushed if elements_transposed(pushed) < elements_transposed(graph) else graph
 

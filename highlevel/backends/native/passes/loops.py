@@ -19,12 +19,14 @@ from .terms import broadcast, reshape
 
 def prune_loops(graph: Graph) -> Graph:
     """Removes dead results, state and operands of control flow, in sub-graphs first."""
+    if not any(node.name in _PRUNERS for node in graph.nodes()):
+        return graph
     used = {key_of(symbol) for node in graph.nodes() for symbol in node.inputs} | set(map(key_of, graph.results))
 
-    def visit(node: Node, old: Node) -> Sequence[Symbol]:
+    def visit(node: Node, old: Node) -> Sequence[Symbol] | None:
         prune = _PRUNERS.get(node.name)
         if prune is None:
-            return node.outputs
+            return None
         wanted = {index for index in range(len(old.specs)) if (old.id, index) in used}
         return prune(node, old, wanted) if wanted else node.outputs
 
@@ -38,7 +40,7 @@ def _needs(outputs: Sequence[Symbol], inputs: Sequence[Symbol]) -> list[bool]:
     return [symbol.node.id in found for symbol in inputs]
 
 
-def _closed(body: Graph, keep: Sequence[int], outputs: Sequence[Symbol], known: Mapping[Key, Symbol]) -> Graph:
+def closed_over(body: Graph, keep: Sequence[int], outputs: Sequence[Symbol], known: Mapping[Key, Symbol]) -> Graph:
     """A sub-graph with some of its inputs and other outputs; `known` names what stands for the other inputs."""
     now: dict[Key, Symbol] = dict(known)
     if now:
@@ -123,7 +125,7 @@ def _prune_scan(node: Node, old: Node, wanted: set[int]) -> Sequence[Symbol]:
     if outputs:
         attrs = {
             **node.attrs,
-            "body": _closed(body, keep, [body.outputs[i] for i in outputs], known),
+            "body": closed_over(body, keep, [body.outputs[i] for i in outputs], known),
             "constants": len(fixed),
             "carries": len(state),
         }
@@ -167,8 +169,8 @@ def _prune_while(node: Node, old: Node, wanted: set[int]) -> Sequence[Symbol]:
         return node.outputs
     attrs = {
         **node.attrs,
-        "body": _closed(body, keep, [body.outputs[i] for i in live], {}),
-        "condition": _closed(condition, keep, condition.outputs, {}),
+        "body": closed_over(body, keep, [body.outputs[i] for i in live], {}),
+        "condition": closed_over(condition, keep, condition.outputs, {}),
         "constants": len(fixed),
     }
     inputs = tuple([node.inputs[i] for i in keep])
@@ -183,18 +185,19 @@ def _prune_bodies(names: Sequence[str], first: int) -> Any:
     def prune(node: Node, old: Node, wanted: set[int]) -> Sequence[Symbol]:
         live, operands = sorted(wanted), node.inputs[first:]
         everything = range(len(operands))
-        closed = {}
+        bodies: dict[str, Graph] = {}
         for name in names:
             body: Graph = node.attrs[name]
-            closed[name] = _closed(body, everything, [body.outputs[i] for i in live], _stand_ins(operands, body.inputs))
-        needs = [_needs(body.outputs, body.inputs) for body in closed.values()]
+            known = _stand_ins(operands, body.inputs)
+            bodies[name] = closed_over(body, everything, [body.outputs[i] for i in live], known)
+        needs = [_needs(body.outputs, body.inputs) for body in bodies.values()]
         keep = [i for i in everything if any(need[i] for need in needs)]
         if len(keep) == len(operands) and len(live) == len(node.specs):
             return node.outputs
-        closed = {name: _closed(body, keep, body.outputs, {}) for name, body in closed.items()}
+        bodies = {name: closed_over(body, keep, body.outputs, {}) for name, body in bodies.items()}
         inputs = (*node.inputs[:first], *(operands[i] for i in keep))
         specs = tuple([node.specs[i] for i in live])
-        new = Node(node.primitive, inputs, {**node.attrs, **closed}, specs, node.owner, node.origin)
+        new = Node(node.primitive, inputs, {**node.attrs, **bodies}, specs, node.owner, node.origin)
         return _spread(old, {i: Symbol(new, n) for n, i in enumerate(live)})
 
     return prune

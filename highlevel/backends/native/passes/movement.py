@@ -1,7 +1,7 @@
 """Rearrangements: fewer of them, and each where there is least to rearrange.
 
 Chains merge, inverses cancel, fills are fills whatever is done to them. What is computed on repeated values is computed
-once and repeated then; what is cut out of a repeated or joined value is cut out of its parts.
+once and repeated then; what is cut out of a repeated value is cut out of its parts.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from highlevel.ir.graph import Symbol, key_of
+from highlevel.ir.graph import Symbol
+from highlevel.ir.primitive import REGISTRY
 from highlevel.ir.primitives.movement import inverse_permutation
 
 from .facts import fill_value, same_number
+from .joining import JOINING
 from .pattern import Rule
 from .terms import (
     broadcast,
-    concatenate,
     flip,
     full,
     pad,
@@ -29,6 +30,8 @@ from .terms import (
 )
 
 Sizes = tuple[int, ...]
+_BROADCAST = REGISTRY["broadcast"]
+_ORDERS = (REGISTRY["transpose"], REGISTRY["reshape"])
 
 
 # Chains --------------------------------------------------------------------------------------------------------------
@@ -172,14 +175,15 @@ def _fill(like: Symbol, number: Any) -> Any:
 # Repeated values -----------------------------------------------------------------------------------------------------
 def _source(x: Symbol) -> Symbol | None:
     """What an operand repeats; None for a fill, which repeats a number in any shape."""
-    node = x.node
-    if node.primitive is not None and node.primitive.name == "broadcast":
-        return node.inputs[0]
+    if x.node.primitive is _BROADCAST:
+        return x.node.inputs[0]
     return None if fill_value(x) is not None else x
 
 
 def _on_sources(F: Any, *xs: Symbol) -> Any:
     """An operator on values that are all repeated, computed once for all of them."""
+    if not any([x.node.primitive is _BROADCAST for x in xs]):
+        return None
     sources = [_source(x) for x in xs]
     shapes = [source.shape for source in sources if source is not None]
     if not shapes:
@@ -338,82 +342,14 @@ REDUCTIONS = [
 ]
 
 
-# Joined values -------------------------------------------------------------------------------------------------------
-def _flat_concatenate(*xs: Symbol, A: int) -> Any:
-    """Operands that are joined along the same axis themselves, taken apart; empty ones left out; runs put together."""
-    parts: list[Symbol] = []
-    for x in xs:
-        node = x.node
-        inner = node.primitive is not None and node.primitive.name == "concatenate" and node.attrs["axis"] == A
-        parts += node.inputs if inner else [x]
-    parts = [part for part in parts if part.shape[A]] or parts[:1]
-    joined = parts[:1]
-    for part in parts[1:]:
-        run = _run(joined[-1], part, A)
-        joined[-1:] = [run] if run is not None else [joined[-1], part]
-    if len(joined) == len(xs):
-        return None
-    return joined[0] if len(joined) == 1 else concatenate(*joined, axis=A)
-
-
-def _run(a: Symbol, b: Symbol, axis: int) -> Any:
-    """Two slices of one thing, the second where the first ends, as one slice; or None."""
-    first, second = a.node, b.node
-    if first.primitive is None or first.primitive.name != "slice" or second.primitive is not first.primitive:
-        return None
-    if key_of(first.inputs[0]) != key_of(second.inputs[0]) or set(first.attrs["step"] + second.attrs["step"]) != {1}:
-        return None
-    start, stop = list(first.attrs["start"]), list(first.attrs["stop"])
-    if second.attrs["start"][axis] != stop[axis]:
-        return None
-    stop[axis] = second.attrs["stop"][axis]
-    others = [i for i in range(len(start)) if i != axis]
-    if any((start[i], stop[i]) != (second.attrs["start"][i], second.attrs["stop"][i]) for i in others):
-        return None
-    return slice(first.inputs[0], start=tuple(start), stop=tuple(stop), step=first.attrs["step"])
-
-
-def _slice_of_concatenate(*xs: Symbol, A: int, S: Sizes, T: Sizes, P: Sizes) -> Any:
-    """The slices of those operands that a slice touches."""
-    parts: list[Any] = []
-    offset = 0
-    for x in xs:
-        size = x.shape[A]
-        first, end = max(S[A] - offset, 0), min(T[A] - offset, size)
-        if first < end:
-            if P[A] != 1 and parts:
-                return None
-            start, stop = (
-                tuple(v if i == A else given[i] for i in range(x.ndim)) for v, given in ((first, S), (end, T))
-            )
-            parts.append(slice(x, start=start, stop=stop, step=P))
-        offset += size
-    if not parts or len(parts) == len(xs):
-        return None
-    return parts[0] if len(parts) == 1 else concatenate(*parts, axis=A)
-
-
-JOINED = [
-    Rule("concatenate of one thing", lambda x, A: concatenate(x, axis=A), lambda x: x),
-    Rule(
-        "concatenate of concatenates, of nothing, of neighbours",
-        lambda *xs, A: concatenate(*xs, axis=A),
-        _flat_concatenate,
-    ),
-    Rule(
-        "slice of a concatenate",
-        lambda *xs, A, S, T, P: slice(concatenate(*xs, axis=A), start=S, stop=T, step=P),
-        _slice_of_concatenate,
-    ),
-]
-
-
 # Rearranged operands -------------------------------------------------------------------------------------------------
 def _together(F: Any, *xs: Symbol) -> Any:
     """An operator on values that are all rearranged the same way: on the values, and rearranged once."""
+    if not any([x.node.primitive in _ORDERS for x in xs]):
+        return None
     nodes = [x.node for x in xs]
     moved = [n for n, x in zip(nodes, xs, strict=True) if fill_value(x) is None]
-    if len(moved) < 2 or any(n.primitive is None or n.primitive.name not in ("transpose", "reshape") for n in moved):
+    if len(moved) < 2 or any(n.primitive not in _ORDERS for n in moved):
         return None
     first = moved[0]
     same = all(n.primitive is first.primitive and n.attrs == first.attrs for n in moved)
@@ -448,4 +384,4 @@ TOGETHER = [
     ),
 ]
 
-MOVEMENT = [*CHAINS, *PADDING, *FILLS, *REPEATED, *REDUCTIONS, *JOINED, *TOGETHER]
+MOVEMENT = [*CHAINS, *PADDING, *FILLS, *REPEATED, *REDUCTIONS, *JOINING, *TOGETHER]

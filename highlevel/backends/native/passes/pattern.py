@@ -42,6 +42,7 @@ RANGES: dict[str, Callable[[Primitive], bool]] = {  # what called holes stand fo
 }
 Bindings = dict[str, Any]
 Matcher = Callable[[Symbol, Bindings], bool]
+Heads = tuple[tuple[int, Primitive], ...]  # operators that certain operands have to be: looked at before all else
 
 
 # Terms ---------------------------------------------------------------------------------------------------------------
@@ -156,6 +157,7 @@ class Rule:
     kind:    "exact": the same bits for every input. "reassociating": rounding may differ, finiteness may not.
              "stabilizing": at least as near to the true value everywhere, and finite where that is
     where:   a further condition on what was found
+    cases:   what to try it on where chance would not find it: shapes of symbols and values of attributes, by name
     """
 
     name: str
@@ -163,6 +165,7 @@ class Rule:
     replace: Callable[..., Any]
     kind: str = "exact"
     where: Callable[..., bool] | None = None
+    cases: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -188,8 +191,8 @@ class Rule:
         return RANGES[last.name](primitive) if isinstance(last, Value) else last is primitive
 
     @cached_property
-    def _matchers(self) -> tuple[Matcher, ...]:
-        return tuple(_matcher(variant) for variant in _variants(self.term))
+    def _matchers(self) -> tuple[tuple[Heads, Matcher], ...]:
+        return tuple((_heads(variant), _matcher(variant)) for variant in _variants(self.term))
 
     @cached_property
     def _replace(self) -> Wanted:
@@ -201,7 +204,10 @@ class Rule:
 
     def match(self, symbol: Symbol) -> Bindings | None:
         """What the holes stand for, if the pattern fits the symbol."""
-        for matcher in self._matchers:
+        inputs = symbol.node.inputs
+        for heads, matcher in self._matchers:
+            if any([i >= len(inputs) or inputs[i].node.primitive is not head for i, head in heads]):
+                continue
             found: Bindings = {ROOT: symbol}
             if matcher(symbol, found) and (self._where is None or self._where(found)):
                 return found
@@ -226,6 +232,11 @@ def _variants(term: Any) -> Iterator[Any]:
         commutes = isinstance(term.primitive, Primitive) and term.primitive.name in COMMUTATIVE
         if commutes and operands[0] is not operands[1]:
             yield Pattern(term.primitive, operands[::-1], term.attrs)
+
+
+def _heads(term: Pattern) -> Heads:
+    parts = [(i, part.primitive) for i, part in enumerate(term.operands) if isinstance(part, Pattern)]
+    return tuple([(i, primitive) for i, primitive in parts if isinstance(primitive, Primitive)])
 
 
 # Matching ------------------------------------------------------------------------------------------------------------

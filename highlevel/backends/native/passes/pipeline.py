@@ -9,15 +9,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import cache
 
 from highlevel.ir.graph import Graph
 
 from .algebra import ALGEBRA
 from .check import check_pass, count_nodes
 from .composite import inline_composites
-from .driver import rewrite
+from .driver import Table, rewrite
 from .folding import FOLD_LIMIT_BYTES, fold_constants, merge_equal
-from .layout import settle_layout
+from .hoist import hoist_products
+from .layout import ABSORBED, settle_layout
 from .loops import prune_loops
 from .movement import MOVEMENT
 from .pattern import Rule
@@ -61,26 +63,37 @@ class PassReport:
 
 
 USER_RULES: list[Rule] = []
+_STABILITY, _ABSORBED = Table(STABILITY), Table(ABSORBED)
+
+
+@cache
+def _table(rules: tuple[Rule, ...]) -> Table:
+    """All rules of simplification, in their order; the user's own first."""
+    return Table([*rules, *ALGEBRA, *PRECISION, *MOVEMENT])
+
 
 FIRST = (
     Pass("composites", lambda graph, options: inline_composites(graph, options.claimed)),
     Pass("loops", lambda graph, options: prune_loops(graph)),
     Pass("folding", lambda graph, options: fold_constants(graph, options.fold_limit_bytes)),
     Pass("common", lambda graph, options: merge_equal(graph)),
-    Pass("stability", lambda graph, options: rewrite(graph, STABILITY), "stabilizing"),
+    Pass("stability", lambda graph, options: rewrite(graph, _STABILITY), "stabilizing"),
 )
 
 # Each gives the others something to do, so they take turns until nothing changes.
 SIMPLIFY = (
-    Pass("algebra", lambda graph, options: rewrite(graph, [*options.rules, *ALGEBRA]), "reassociating"),
-    Pass("precision", lambda graph, options: rewrite(graph, PRECISION)),
-    Pass("movement", lambda graph, options: rewrite(graph, MOVEMENT), "reassociating"),
+    Pass("simplify", lambda graph, options: rewrite(graph, _table(options.rules)), "reassociating"),
     Pass("folding", lambda graph, options: fold_constants(graph, options.fold_limit_bytes)),
     Pass("common", lambda graph, options: merge_equal(graph)),
     Pass("loops", lambda graph, options: prune_loops(graph)),
+    Pass("products", lambda graph, options: hoist_products(graph), "reassociating"),
 )
 
-LAST = (Pass("layout", lambda graph, options: settle_layout(graph), "reassociating"),)
+LAST = (
+    Pass("layout", lambda graph, options: settle_layout(graph), "reassociating"),
+    Pass("padding", lambda graph, options: rewrite(graph, _ABSORBED), "reassociating"),
+    Pass("common", lambda graph, options: merge_equal(graph)),
+)
 
 
 def run_passes(
@@ -101,10 +114,12 @@ def run_passes(
 
     for step in FIRST:
         graph = run(step, graph)
+    settled: dict[str, Graph] = {}  # what a pass gave, to which it has nothing to add
     for _ in range(ROUNDS):
         before = graph
         for step in SIMPLIFY:
-            graph = run(step, graph)
+            if settled.get(step.name) is not graph:
+                graph = settled[step.name] = run(step, graph)
         if graph is before:
             break
     for step in LAST:

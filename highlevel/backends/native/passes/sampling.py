@@ -6,7 +6,7 @@ attributes are drawn, operators refuse what does not fit them, and what the rule
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,7 @@ _NUMBERS = (0.5, 2.0, 3.0, 1.0, -1.0, 0.0, -0.0, 7.0, -0.25, 0.1, 1e-3, 128.0, -
 class Sampler:
     """One attempt at an instance: the choices made so far.
 
+    case:   shapes and attributes that are given
     found:  what holes and values stand for: symbols, numbers, attributes, operators
     inputs: the symbols that were drawn, in order
     """
@@ -64,6 +65,7 @@ class Sampler:
     rng: np.random.Generator
     shape: tuple[int, ...]
     dtype: DType
+    case: Mapping[str, Any] = field(default_factory=dict)
     found: dict[str, Any] = field(default_factory=dict)
     inputs: list[Symbol] = field(default_factory=list)
 
@@ -77,6 +79,8 @@ class Sampler:
             return self._operator(term)
         spec = like or Spec(self.shape, self.dtype)
         if isinstance(term, Hole):
+            if term.name in self.case:
+                spec = Spec(self.case[term.name], self.dtype)
             if term.name not in self.found:
                 symbol = open_traces()[0].leaf("input", len(self.inputs), spec)
                 self.inputs.append(symbol)
@@ -95,7 +99,9 @@ class Sampler:
         drawn: dict[str, Any] = {}
         for name, value in {**fixed, **(term.attrs or {})}.items():
             if isinstance(value, Value):
-                if value.name not in self.found:
+                if value.name in self.case:
+                    self.found[value.name] = self.case[value.name]
+                elif value.name not in self.found:
                     self.found[value.name] = self._attribute(primitive, name, operands, drawn)
                 value = self.found[value.name]
             drawn[name] = value
@@ -264,7 +270,8 @@ def instances(rule: Rule, rng: np.random.Generator, count: int) -> Iterator[tupl
         shape = _SHAPES[int(rng.integers(len(_SHAPES)))]
         other = attempt % 2 and rule.kind != "stabilizing"  # which is judged in float32, by float64
         dtype = _TYPES[int(rng.integers(len(_TYPES)))] if other else dtypes.float32
-        before = _attempt(rule, Sampler(rng, shape, dtype))
+        case = rule.cases[int(rng.integers(len(rule.cases)))] if rule.cases else {}
+        before = _attempt(rule, Sampler(rng, shape, dtype, case))
         if before is None:
             continue
         after = rewrite(before, [rule])

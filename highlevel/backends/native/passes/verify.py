@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from highlevel.errors import ArgumentError, HighlevelError
-from highlevel.ir.dtypes import float32, float64
-from highlevel.ir.graph import Graph, Node, Symbol, key_of
+from highlevel.ir.graph import Graph
 
-from .check import TOLERANCE, adversarial, check_shapes, differ, draw, evaluate
+from .check import TOLERANCE, adversarial, check_shapes, differ, draw, evaluate, widened
 from .pattern import Rule
 from .pipeline import USER_RULES
 from .sampling import instances
@@ -89,7 +88,7 @@ def _less_near(before: Graph, after: Graph, values: Any, new: Any, old: Any) -> 
     else. Errors smaller than the least normal number are not looked at.
     """
     wide = [value.astype(np.float64) for value in values]
-    (pattern,), (true,) = evaluate(_widened(before), wide), evaluate(_widened(after), wide)
+    (pattern,), (true,) = evaluate(widened(before), wide), evaluate(widened(after), wide)
     limits = np.finfo(np.float32)
     finite = np.isfinite(pattern) & np.isfinite(true) & (np.abs(true) < float(limits.max))
     rounding = TOLERANCE * (float(limits.eps) * np.abs(true)) + float(limits.tiny)
@@ -111,22 +110,3 @@ def _less_near(before: Graph, after: Graph, values: Any, new: Any, old: Any) -> 
     place = tuple(int(i[0]) for i in np.nonzero(np.atleast_1d(wrong)))
     rows = [np.atleast_1d(array)[place].item() for array in (new, old, true)]
     return f"{rows[0]} at {place}, where the pattern gives {rows[1]}, and {rows[2]} in float64"
-
-
-def _widened(graph: Graph) -> Graph:
-    """The program with float64 in place of float32."""
-
-    def wide(value: Any) -> Any:
-        return float64 if value is float32 else value
-
-    known: dict[tuple[int, int], Symbol] = {}
-    for node in graph.nodes():
-        inputs = tuple([known[key_of(symbol)] for symbol in node.inputs])
-        attrs = {name: wide(value) for name, value in node.attrs.items()}
-        specs = tuple([spec.with_dtype(wide(spec.dtype)) for spec in node.specs])
-        new = Node(node.primitive, inputs, attrs, specs, node.owner, node.origin, node.leaf)
-        known.update(((node.id, index), symbol) for index, symbol in enumerate(new.outputs))
-    return Graph(
-        tuple([known[key_of(symbol)] for symbol in graph.inputs if key_of(symbol) in known]),
-        tuple([known[key_of(symbol)] for symbol in graph.outputs]),
-    )
