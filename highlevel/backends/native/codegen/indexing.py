@@ -275,7 +275,8 @@ def bound(x: Expr, low: int, high: int) -> Bound:
     while True:
         offset, terms = _linear(x)
         if isinstance(x, Quotient):
-            x, low, high = x.x, low * x.divisor, high * x.divisor
+            divisor = x.divisor
+            x, low, high = x.x, low * divisor, high * divisor
         elif offset and len(terms) == 1:
             x, low, high = _sum(0, terms), low - offset, high - offset
         else:
