@@ -38,6 +38,7 @@ from .codegen.targets import Job, Target, default_workers
 from .codegen.targets.symbols import foreign
 
 ENTRY = "kernel"  # what every unit calls its function
+_ENTRY = re.compile(rf'@(?:{ENTRY}(?![\w.$-])|"{ENTRY}")')  # with quotes where llvmlite has printed it
 MAGIC = b"hl-obj1\n"
 HEADER_BYTES = len(MAGIC) + hashlib.sha256().digest_size
 MEMORY_BYTES = 64 << 20
@@ -71,7 +72,7 @@ class Unit:
         return f"k_{self.key[:32]}"
 
     def job(self) -> Job:
-        return Job(re.sub(rf"@{ENTRY}\b(?![.$-])", f"@{self.symbol}", self.text), self.target, self.level)
+        return Job(_ENTRY.sub(f"@{self.symbol}", self.text), self.target, self.level)
 
 
 @functools.cache
@@ -81,7 +82,7 @@ def _versions() -> tuple[str, ...]:
 
 def _excerpt(unit: Unit) -> str:
     """The line that says what a unit is."""
-    lines = [line for line in unit.text.splitlines() if f"@{ENTRY}" in line]
+    lines = [line for line in unit.text.splitlines() if _ENTRY.search(line)]
     return f"in {lines[0].strip()}" if lines else "in a unit without a kernel"
 
 

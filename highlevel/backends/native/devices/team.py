@@ -184,7 +184,8 @@ def _abandon_all() -> None:
 
 
 @atexit.register
-def _close_all() -> None:
+def close_all() -> None:
+    """Ends the threads of all teams, before the interpreter takes itself apart."""
     for team in list(_teams):
         team.close()
 
