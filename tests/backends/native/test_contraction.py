@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -16,21 +16,29 @@ import pytest
 from llvmlite import ir
 
 from highlevel.backends.native.codegen.contraction import (
+    Conv,
     Cut,
     Epilogue,
     Gemm,
     GemmPlan,
     Matrix,
     Tile,
+    emit_conv,
+    emit_conv_kernel_grad,
+    emit_conv_pack,
     emit_gemm,
     emit_pack,
     helper_module,
     packed_bytes,
     phase_names,
+    plan_conv,
+    plan_conv_input_grad,
+    plan_conv_kernel_grad,
     plan_gemm,
 )
 from highlevel.backends.native.codegen.targets import Target, aarch64, assembly, compile_ir, host
 from highlevel.errors import ArgumentError
+from highlevel.ir import REGISTRY
 from highlevel.ir.dtypes import DType, as_dtype
 
 CPUS = {"native": (), "AVX2": ("avx512f",), "SSE": ("avx",)}
@@ -79,7 +87,7 @@ def workspace(size_bytes: int) -> np.ndarray:
     return memory[-memory.ctypes.data % 64 :]
 
 
-def run(code: Code, name: str, plan: GemmPlan, arrays: Sequence[np.ndarray], nthreads: int = 1) -> None:
+def run(code: Code, name: str, plan: Any, arrays: Sequence[np.ndarray], nthreads: int = 1) -> None:
     """All phases, one after the other; threads take turns, in falling order."""
     memory = workspace(plan.workspace_bytes(nthreads))
     a, b, c, *operands = arrays
@@ -400,6 +408,198 @@ def test_rounding_of_half_types(target: Target, dtype: str) -> None:
     np.testing.assert_array_equal(np.where(both, 0, c.view("uint16")), np.where(both, 0, expected.view("uint16")))
 
 
+# Convolutions --------------------------------------------------------------------------------------------------------
+KINDS = ("conv", "conv_input_grad", "conv_kernel_grad")
+PLANNERS: dict[str, Callable[[Conv, Target], Any]] = {
+    "conv": plan_conv,
+    "conv_input_grad": plan_conv_input_grad,
+    "conv_kernel_grad": plan_conv_kernel_grad,
+}
+
+
+def square(
+    size: int, channels: int, filters: int, window: int, stride: int = 1, pad: tuple[int, int] = (0, 0), **more: Any
+) -> Conv:
+    """Two images of two spatial axes that are treated alike."""
+    conv = Conv(2, (size, size), channels, filters, (window,) * 2, (stride,) * 2, (pad, pad), (1, 1))
+    return dataclasses.replace(conv, **more)
+
+
+CONVS = {
+    "3x3": square(9, 5, 40, 3, pad=(1, 1)),
+    "3x3 without border": square(9, 16, 16, 3),
+    "pointwise": square(7, 20, 33, 1),
+    "pointwise in groups": square(7, 20, 34, 1, groups=2),
+    "pointwise with strides": square(9, 20, 33, 1, 2),
+    "pointwise with a border": square(5, 3, 18, 1, pad=(1, 2)),
+    "strides": square(11, 3, 17, 3, 2, (1, 1)),
+    "strides beyond the window": square(11, 4, 16, 2, 3, (0, 1)),
+    "strides that leave a rest": square(12, 4, 16, 3, 4),
+    "dilation": square(13, 4, 18, 3, pad=(2, 2), dilation=(2, 2)),
+    "dilation and strides": square(15, 4, 18, 3, 2, (3, 2), dilation=(2, 3)),
+    "dilation that misses positions": square(15, 4, 18, 3, 2, dilation=(2, 2)),
+    "a border beyond the window": square(4, 3, 16, 2, pad=(5, 3)),
+    "a window as large as the image": square(6, 8, 50, 6),
+    "groups": square(8, 12, 40, 3, pad=(1, 1), groups=4),
+    "groups of one filter": square(8, 12, 6, 3, 2, (1, 1), groups=6),
+    "depthwise": square(9, 37, 37, 3, pad=(1, 1), groups=37),
+    "depthwise with strides": square(9, 16, 16, 5, 2, (2, 1), groups=16),
+    "depthwise pointwise": square(5, 19, 19, 1, groups=19),
+    "depthwise, two filters each": square(8, 9, 18, 3, pad=(1, 1), groups=9),
+    "one axis": Conv(3, (30,), 6, 20, (5,), (2,), ((3, 1),), (1,)),
+    "three axes": Conv(2, (5, 6, 7), 3, 18, (3, 2, 3), (1, 2, 1), ((1, 1), (0, 1), (2, 0)), (2, 1, 1)),
+    "rank 3, depthwise": Conv(1, (4, 5, 6), 20, 20, (3, 3, 3), (2, 1, 2), ((1, 1),) * 3, (1, 1, 1), 20),
+    "many channels": square(7, 600, 40, 3, pad=(1, 1)),
+    "steps of a page": square(7, 512, 32, 3, pad=(1, 1), images=1),
+    "first layer": square(40, 3, 32, 7, 2, (3, 2)),
+    "one image": square(30, 16, 32, 3, pad=(1, 1), images=1),
+    "no images": square(5, 4, 8, 3, images=0),
+    "no channels": square(5, 0, 8, 3, pad=(1, 1)),
+    "no filters": square(5, 4, 0, 3, pad=(1, 1)),
+}
+
+
+def shapes(conv: Conv) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """What each of the three operators reads, and what it makes."""
+    x = (conv.images, *conv.sizes, conv.channels)
+    kernel = (*conv.window, conv.channels // conv.groups, conv.filters)
+    y = (conv.images, *conv.points, conv.filters)
+    return {"conv": (x, kernel, y), "conv_input_grad": (y, kernel, x), "conv_kernel_grad": (x, y, kernel)}
+
+
+def interpreted(kind: str, conv: Conv, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """What the language says."""
+    if 0 in a.shape or 0 in b.shape:
+        return np.zeros(shapes(conv)[kind][2], a.dtype)  # sums of nothing
+    shape = {} if kind == "conv" else {"shape": shapes(conv)[kind][2]}
+    geometry = {name: getattr(conv, name) for name in ("strides", "padding", "dilation", "groups")}
+    return np.asarray(REGISTRY[kind].numpy(np, a, b, **shape, **geometry))
+
+
+def emit(module: Any, kind: str, plan: Any) -> None:
+    if kind == "conv_kernel_grad":
+        emit_conv_kernel_grad(module, "product", plan)
+    else:
+        emit_conv(module, "product", plan)
+
+
+def check_conv(kind: str, conv: Conv, target: Target, rng: np.random.Generator) -> None:
+    """Right, and equal to the bit with 1 and 3 threads."""
+    plan = PLANNERS[kind](conv, target)
+    module = new_module(target)
+    emit(module, kind, plan)
+    code = Code(module, target)
+    *sources, goal = shapes(conv)[kind]
+    a, b = (operand(rng, shape, conv.dtype) for shape in sources)
+    results = []
+    for nthreads in (1, 3):
+        c = np.full(goal, 77).astype(conv.dtype.numpy)
+        run(code, "product", plan, (a, b, c), nthreads)
+        results.append(c)
+    assert results[0].tobytes() == results[1].tobytes()
+    if not conv.dtype.is_float:
+        np.testing.assert_array_equal(results[0], interpreted(kind, conv, a, b))
+        return
+    name, wide = conv.dtype.name, [x.astype("float64") for x in (a, b)]
+    sizes = interpreted(kind, conv, *(np.abs(x) for x in wide))
+    terms = np.maximum(1, interpreted(kind, conv, *(np.ones_like(x) for x in wide)))  # how many products each sum has
+    half = conv.dtype.size_bytes == 2
+    relative = terms / 4 * ROUNDING["float32" if half else name] + ROUNDING[name] * (2 if half else 4)
+    assert (np.abs(results[0].astype("float64") - interpreted(kind, conv, *wide)) <= relative * sizes + 1e-30).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", CONVS)
+def test_convolutions(target: Target, rng: np.random.Generator, kind: str, name: str) -> None:
+    check_conv(kind, CONVS[name], target, rng)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["3x3", "depthwise", "strides", "pointwise"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16", "int8", "int32"])
+def test_types_of_convolutions(target: Target, rng: np.random.Generator, kind: str, name: str, dtype: str) -> None:
+    check_conv(kind, dataclasses.replace(CONVS[name], dtype=as_dtype(dtype)), target, rng)
+
+
+def drawn(rng: np.random.Generator) -> Conv:
+    """Some convolution."""
+    rank = int(rng.integers(1, 4))
+
+    def axes(*choices: int) -> tuple[int, ...]:
+        return tuple(int(n) for n in rng.choice(choices, rank))
+
+    groups, inner, outer = (int(rng.choice(n)) for n in ((1, 1, 2, 3), (1, 2, 5, 16, 17), (1, 3, 16, 33, 50)))
+    if rng.random() < 0.3:
+        groups, inner, outer = int(rng.choice((2, 7, 16, 40))), 1, 1
+    window, dilation = axes(1, 2, 3, 5), axes(1, 1, 2)
+    padding = tuple(zip(axes(0, 0, 1, 2, 4), axes(0, 0, 1, 2), strict=True))
+    least = [(w - 1) * d + 1 - sum(pad) for w, d, pad in zip(window, dilation, padding, strict=True)]
+    sizes = tuple(max(1, low) + more for low, more in zip(least, axes(0, 1, 2, 5, 9), strict=True))
+    strides, images = axes(1, 1, 2, 3), int(rng.integers(1, 4))
+    return Conv(images, sizes, inner * groups, outer * groups, window, strides, padding, dilation, groups)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_convolutions_at_random(target: Target, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    conv = drawn(rng)
+    for kind in KINDS:
+        check_conv(kind, conv, target, rng)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 2100))
+def test_many_convolutions_at_random(target: Target, seed: int) -> None:
+    test_convolutions_at_random(target, seed)
+
+
+@pytest.mark.parametrize("name", ["3x3", "pointwise in groups", "strides", "groups", "depthwise", "many channels"])
+@pytest.mark.parametrize("kind", ["conv", "conv_input_grad"])
+def test_kernels_packed_once(target: Target, rng: np.random.Generator, name: str, kind: str) -> None:
+    conv = CONVS[name]
+    plain, plan = (PLANNERS[kind](dataclasses.replace(conv, packed=packed), target) for packed in (False, True))
+    module = new_module(target)
+    emit_conv_pack(module, "pack", plain)
+    emit_conv(module, "product", plan)
+    code = Code(module, target)
+    *sources, goal = shapes(conv)[kind]
+    a, kernel = (rng.integers(-4, 5, shape).astype("float32") for shape in sources)
+    packed, c = workspace(packed_bytes(plain)), np.empty(goal, "float32")
+    for tid in range(3):
+        code("pack", kernel, packed, tid, 3)
+    assert plan.phases == ("compute",)
+    run(code, "product", plan, (a, packed, c), 2)
+    np.testing.assert_array_equal(c, interpreted(kind, conv, a, kernel))
+
+
+@pytest.mark.parametrize("name", ["3x3", "pointwise in groups", "strides", "groups", "depthwise", "many channels"])
+@pytest.mark.parametrize("kind", ["conv", "conv_input_grad"])
+def test_epilogues_of_convolutions(target: Target, rng: np.random.Generator, name: str, kind: str) -> None:
+    """Bias and ReLU by channel, then a residual by pixel and channel: every result knows its place."""
+    conv = CONVS[name]
+    *sources, goal = shapes(conv)[kind]
+
+    def finish(builder: Any, tile: Tile) -> list[list[Any]]:
+        found = []
+        for row, values in zip(tile.rows, bias_relu(builder, tile), strict=True):
+            start = builder.mul(row, ir.IntType(64)(goal[-1]))
+            more = [tile.load(builder, 1, j, builder.add(start, column)) for j, column in enumerate(tile.columns)]
+            found.append([builder.fadd(value, extra) for value, extra in zip(values, more, strict=True)])
+        return found
+
+    plan = PLANNERS[kind](conv, target)
+    module = new_module(target)
+    emit_conv(module, "product", plan, Epilogue("bias_relu_residual", finish, operands=2))
+    a, kernel, bias, residual = (rng.integers(-4, 5, shape).astype("float32") for shape in (*sources, goal[-1:], goal))
+    c = np.empty(goal, "float32")
+    run(Code(module, target), "product", plan, (a, kernel, c, bias, residual), 2)
+    np.testing.assert_array_equal(c, np.maximum(interpreted(kind, conv, a, kernel) + bias, 0) + residual)
+
+
+def test_convolution_flops() -> None:
+    assert Conv.same(4, 56, 64, 128, 3, 2).flops == 2 * 4 * 28 * 28 * 9 * 64 * 128
+
+
 # Other CPUs ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("dtype", TYPES)
 def test_aarch64(dtype: str) -> None:
@@ -409,6 +609,14 @@ def test_aarch64(dtype: str) -> None:
     text = assembly(str(module), aarch64())
     calls = {line.split()[-1] for line in text.splitlines() if line.strip().startswith("bl\t")}
     assert all(name.startswith(("tile_", "copy_")) for name in calls), calls
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["3x3", "depthwise", "strides", "three axes"])
+def test_convolutions_on_aarch64(name: str, kind: str) -> None:
+    module = new_module(aarch64())
+    emit(module, kind, PLANNERS[kind](CONVS[name], aarch64()))
+    assert compile_ir(str(module), aarch64())[:4] == b"\x7fELF"
 
 
 def kept_on_the_stack(plan: GemmPlan, cpu: Target) -> int:

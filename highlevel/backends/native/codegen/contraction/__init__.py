@@ -1,26 +1,48 @@
 """Contractions: matrix products and convolutions, from one micro-kernel generator.
 
-`plan_gemm` decides how a product is cut, `emit_gemm` writes it as LLVM IR. See `blocking` for the ideas, `microkernel`
-for the tile in registers and for epilogues.
+A planner decides how the work is cut (`plan_gemm`, `plan_conv`, `plan_conv_input_grad`, `plan_conv_kernel_grad`: pure
+functions of sizes and target), an emitter writes it as LLVM IR (`emit_gemm`, `emit_conv`, `emit_conv_kernel_grad`).
+What comes out are functions
+
+    void name(a, b, c, workspace, i32 tid, i32 nthreads, operands…)
+
+one for each of `plan.phases`, which all threads run, meeting between two phases; `phase_names` has their names. The
+workspace has `plan.workspace_bytes(nthreads)` bytes, uninitialised. Results are equal to the bit for any number of
+threads.
+
+Where to read: `blocking` for the ideas, `microkernel` for the tile in registers and epilogues, `convolution` for
+lattices.
 """
 
 from .blocking import Cut, Gemm, GemmPlan, Matrix, plan_gemm
+from .conv import emit_conv, emit_conv_pack, plan_conv, plan_conv_input_grad
+from .convolution import Conv, ConvPlan
 from .gemm import emit_gemm, emit_pack, packed_bytes, phase_names
 from .helpers import Helpers, helper_module
+from .kernel_grad import KernelGradPlan, emit_conv_kernel_grad, plan_conv_kernel_grad
 from .microkernel import Epilogue, Tile
 
 __all__ = [
+    "Conv",
+    "ConvPlan",
     "Cut",
     "Epilogue",
     "Gemm",
     "GemmPlan",
     "Helpers",
+    "KernelGradPlan",
     "Matrix",
     "Tile",
+    "emit_conv",
+    "emit_conv_kernel_grad",
+    "emit_conv_pack",
     "emit_gemm",
     "emit_pack",
     "helper_module",
     "packed_bytes",
     "phase_names",
+    "plan_conv",
+    "plan_conv_input_grad",
+    "plan_conv_kernel_grad",
     "plan_gemm",
 ]

@@ -209,14 +209,8 @@ class GemmPlan:
         return self.gemm.n % self.lanes
 
     def panels(self) -> Iterator[tuple[int, int, int, bool]]:
-        """Runs of panels of one kind: (first panel, end, vectors, whether the last vector is partly outside)."""
-        for first, end, vectors in self.columns.segments:
-            if self.tail and end == self.columns.pieces:
-                if first < end - 1:
-                    yield first, end - 1, vectors, False
-                yield end - 1, end, vectors, True
-            else:
-                yield first, end, vectors, False
+        """Runs of panels of one kind."""
+        return runs_of_panels(self.columns, self.tail > 0)
 
     # Workspace -------------------------------------------------------------------------------------------------------
     @property
@@ -260,17 +254,17 @@ class GemmPlan:
     def private_elements(self) -> int:
         """A thread's own part of the workspace."""
         panels = self.part_extent * self.panel_groups.size * self.columns.size * self.lanes
-        return _aligned(self.a_copy_elements + (panels if self.b == "private" else 0), self.packed)
+        return aligned(self.a_copy_elements + (panels if self.b == "private" else 0), self.packed)
 
     @property
     def shared_elements(self) -> int:
         """What all threads share in the workspace: packed B, partial sums."""
-        return self.partial_offset + _aligned(self.partial_elements, self.packed)
+        return self.partial_offset + aligned(self.partial_elements, self.packed)
 
     @property
     def partial_offset(self) -> int:
         """Where partial sums begin in the workspace."""
-        return _aligned(self.gemm.batches * self.packed_elements, self.packed) if self.b == "shared" else 0
+        return aligned(self.gemm.batches * self.packed_elements, self.packed) if self.b == "shared" else 0
 
     @property
     def partial_elements(self) -> int:
@@ -284,7 +278,7 @@ class GemmPlan:
         return (self.shared_elements + nthreads * self.private_elements) * self.packed.dtype.size_bytes
 
 
-def _aligned(elements: int, vectors: Vectors) -> int:
+def aligned(elements: int, vectors: Vectors) -> int:
     """Rounded up to whole cache lines, of 64 bytes."""
     line = 64 // vectors.dtype.size_bytes
     return -(-elements // line) * line
@@ -294,6 +288,17 @@ def friendly_step(elements: int, lanes: int, size_bytes: int) -> int:
     """A step of at least so many elements, in whole vectors, whose multiples spread over the first-level cache."""
     step = -(-elements // lanes) * lanes
     return step + lanes if step * size_bytes % (PAGE_BYTES // 4) == 0 else step
+
+
+def runs_of_panels(columns: Cut, ragged: bool) -> Iterator[tuple[int, int, int, bool]]:
+    """Runs of panels of one kind: (first panel, end, vectors, whether the last vector is partly outside)."""
+    for first, end, vectors in columns.segments:
+        if ragged and end == columns.pieces:
+            if first < end - 1:
+                yield first, end - 1, vectors, False
+            yield end - 1, end, vectors, True
+        else:
+            yield first, end, vectors, False
 
 
 # Choices -------------------------------------------------------------------------------------------------------------

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from .blocking import Cut, Gemm, GemmPlan
+from .blocking import Gemm, GemmPlan
+from .convolution import ConvPlan
 from .helpers import Helpers, place
 from .microkernel import ACCUMULATE, FINISH, Epilogue, Level, MicroKernel, Tile
 from .packing import Copy
 from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, counted, larger, smaller
+from .work import Share, digits, linear, piece_range, piece_start
 
 
 def emit_gemm(
@@ -56,9 +58,10 @@ def emit_pack(module: Value, name: str, plan: GemmPlan, helpers: Helpers | None 
     return function
 
 
-def packed_bytes(plan: GemmPlan) -> int:
-    """The size of B when it is packed."""
-    return plan.gemm.batches * plan.packed_elements * plan.packed.dtype.size_bytes
+def packed_bytes(plan: GemmPlan | ConvPlan) -> int:
+    """The size of B – of a convolution's kernel – when it is packed."""
+    products = plan.gemm.batches if isinstance(plan, GemmPlan) else 1
+    return products * plan.packed_elements * plan.packed.dtype.size_bytes
 
 
 def phase_names(name: str, phases: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,46 +70,6 @@ def phase_names(name: str, phases: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # Drivers -------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Which thread this is, and of how many, as 64-bit numbers."""
-
-    tid: Value
-    nthreads: Value
-
-    @classmethod
-    def of(cls, builder: Builder, tid: Value, nthreads: Value) -> Share:
-        return cls(builder.sext(tid, I64), builder.sext(nthreads, I64))
-
-    def range(self, builder: Builder, units: int) -> tuple[Value, Value]:
-        """This thread's units: consecutive ones, as many as the others have, give or take one."""
-        first = builder.sdiv(builder.mul(self.tid, I64(units)), self.nthreads)
-        end = builder.sdiv(builder.mul(builder.add(self.tid, I64(1)), I64(units)), self.nthreads)
-        return first, end
-
-
-def piece_start(builder: Builder, cut: Cut, piece: Value) -> Value:
-    """`cut.start(piece)`, computed."""
-    start = builder.mul(piece, I64(cut.size))
-    if cut.tall == cut.pieces:
-        return start
-    return builder.sub(start, larger(builder, builder.sub(piece, I64(cut.tall)), I64(0)))
-
-
-def piece_range(builder: Builder, cut: Cut, piece: Value) -> tuple[Value, Value]:
-    """Where a piece begins and ends."""
-    return piece_start(builder, cut, piece), piece_start(builder, cut, builder.add(piece, I64(1)))
-
-
-def digits(builder: Builder, number: Value, bases: tuple[int, ...]) -> list[Value]:
-    """A linear index, taken apart into indices below `bases`, the last one running fastest."""
-    found = []
-    for base in reversed(bases[1:]):
-        found.append(builder.srem(number, I64(base)) if base > 1 else I64(0))
-        number = builder.sdiv(number, I64(base)) if base > 1 else number
-    return [number, *reversed(found)] if bases else []
-
-
 @dataclass(frozen=True, slots=True)
 class Driver:
     """A phase's function while it is written."""
@@ -138,31 +101,22 @@ class Driver:
         return cls(module, function, builder, plan, epilogue, a, b, c, workspace, share, tuple(operands), helpers)
 
     # Addresses -------------------------------------------------------------------------------------------------------
-    def _sum(self, *products: tuple[Value, int]) -> Value:
-        """Σ value · step."""
-        builder, total = self.builder, None
-        for value, step in products:
-            if step:
-                term = builder.mul(value, I64(step)) if step != 1 else value
-                total = term if total is None else builder.add(total, term)
-        return I64(0) if total is None else total
-
     def _batch_offset(self, batch: Value, steps: tuple[int, ...]) -> Value:
-        return self._sum(*zip(digits(self.builder, batch, self.plan.gemm.batch), steps, strict=True))
+        return linear(self.builder, *zip(digits(self.builder, batch, self.plan.gemm.batch), steps, strict=True))
 
     def _operand(self, pointer: Value, batch: Value, steps: tuple[int, ...], *products: tuple[Value, int]) -> Value:
-        offset = self.builder.add(self._batch_offset(batch, steps), self._sum(*products))
+        offset = self.builder.add(self._batch_offset(batch, steps), linear(self.builder, *products))
         return self.plan.stored.at(self.builder, pointer, offset)
 
     def _private(self) -> Value:
         """This thread's part of the workspace."""
         plan, packed = self.plan, self.plan.packed
-        offset = self._sum((self.share.tid, plan.private_elements))
+        offset = linear(self.builder, (self.share.tid, plan.private_elements))
         return packed.at(self.builder, packed.at(self.builder, self.workspace, plan.shared_elements), offset)
 
     def _panel_offset(self, panel: Value) -> Value:
         """Of a panel, in packed B of one product, when the reduction is `extent` long: times that."""
-        return self._sum((piece_start(self.builder, self.plan.columns, panel), self.plan.lanes))
+        return linear(self.builder, (piece_start(self.builder, self.plan.columns, panel), self.plan.lanes))
 
     def copy(
         self, source: Value, target: Value, counts: tuple[Value, Value], steps: tuple[int, int], target_step: int
@@ -182,7 +136,7 @@ class Driver:
 
         def unit(u: Value, _: list[Value]) -> None:
             batch, panel = digits(builder, u, (plan.gemm.batches, plan.columns.pieces))
-            goal = plan.packed.at(builder, self.workspace, self._sum((batch, plan.packed_elements)))
+            goal = plan.packed.at(builder, self.workspace, linear(self.builder, (batch, plan.packed_elements)))
             next_panel = builder.add(panel, I64(1))
             self._pack_panels(batch, panel, next_panel, I64(0), I64(plan.gemm.k), goal, I64(0))
 
@@ -233,7 +187,7 @@ class Driver:
         def row(u: Value, _: list[Value]) -> None:
             batch, i = digits(builder, u, (gemm.batches, gemm.m))
             goal = self._operand(self.c, batch, gemm.c.batch, (i, gemm.c.row))
-            start = self._sum((batch, plan.parts.pieces * step), (i, plan.padded_columns))
+            start = linear(self.builder, (batch, plan.parts.pieces * step), (i, plan.padded_columns))
 
             def vector(v: Value, _: list[Value], mask: Value | None = None) -> None:
                 column = builder.mul(v, I64(plan.lanes))
@@ -363,7 +317,9 @@ class Unit:
         k = driver.builder.sub(start, self.extent[0])
         i = driver.builder.sub(row, piece_start(driver.builder, plan.rows, self.tiles[0]))
         across, along = (k, i) if gemm.a.row == 1 else (i, k)
-        return plan.packed.at(driver.builder, driver._private(), driver._sum((across, plan.a_copy_step), (along, 1)))
+        return plan.packed.at(
+            driver.builder, driver._private(), linear(driver.builder, (across, plan.a_copy_step), (along, 1))
+        )
 
     def _copy_a(self) -> None:
         driver, plan, gemm, builder = self.driver, self.driver.plan, self.driver.plan.gemm, self.driver.builder
@@ -390,21 +346,22 @@ class Unit:
             k = builder.sub(start, self.extent[0])
             base = driver._panel_offset(self.panels[0])
             before = builder.mul(builder.sub(column, base), builder.sub(self.extent[1], self.extent[0]))
-            return plan.packed.at(builder, self._packed_b(), builder.add(before, self._times(k, width))), width
+            return plan.packed.at(builder, self._packed_b(), builder.add(before, linear(builder, (k, width)))), width
         whole = driver.b if plan.b == "packed" else driver.workspace
-        offset = driver._sum((self.batch, plan.packed_elements), (column, gemm.k), (start, width))
+        offset = linear(driver.builder, (self.batch, plan.packed_elements), (column, gemm.k), (start, width))
         return plan.packed.at(builder, whole, offset), width
-
-    def _times(self, value: Value, factor: int) -> Value:
-        return self.driver._sum((value, factor))
 
     def _c(self, row: Value, column: Value) -> Value:
         driver, plan, gemm = self.driver, self.driver.plan, self.driver.plan.gemm
         if plan.parts.pieces == 1:
             return driver._operand(driver.c, self.batch, gemm.c.batch, (row, gemm.c.row), (column, 1))
         step = gemm.m * plan.padded_columns
-        offset = driver._sum(
-            (self.batch, plan.parts.pieces * step), (self.part, step), (row, plan.padded_columns), (column, 1)
+        offset = linear(
+            driver.builder,
+            (self.batch, plan.parts.pieces * step),
+            (self.part, step),
+            (row, plan.padded_columns),
+            (column, 1),
         )
         return plan.packed.at(driver.builder, driver.workspace, driver.builder.add(I64(plan.partial_offset), offset))
 

@@ -3,8 +3,9 @@
     for level in levels:                                 # loops, outermost first; each moves A and B by constant steps
         for i < rows, j < vectors:  tile[i, j] += A[i · a_row] · B[j · lanes …]
 
-A is read one element at a time, broadcast to a vector, B one vector at a time. Everything that multiplies and adds is
-this kernel; a matrix product has one level, a convolution one for each axis of the window and one for the channels.
+A is read one element at a time, broadcast to a vector, B one vector at a time – or, where each column has an A of its
+own (depthwise convolutions), both are vectors. Everything that multiplies and adds is this kernel; a matrix product
+has one level, a convolution one for each axis of the window and one for the channels.
 
 All steps are constants of the machine code, so that the addresses of a tile's rows cost nothing; counts are arguments.
 """
@@ -75,6 +76,8 @@ class MicroKernel:
     """All that the machine code of a micro-kernel depends on.
 
     inputs, output: element types of A and B, and of C
+    place:          how many rows of the result lie between two rows of the tile
+    lanewise:       whether A is a vector as well
     partial:        whether calls may begin with what C holds, and leave the epilogue to a later call
     masked:         whether the last vector is partly outside (the argument `columns` says how much is inside)
     """
@@ -86,7 +89,10 @@ class MicroKernel:
     levels: tuple[Level, ...]
     a_row: int
     c_row: int
+    place: int = 1
+    lanewise: bool = False
     masked: bool = False
+    masked_a: bool = False
     masked_b: bool = False
     partial: bool = False
     epilogue: Epilogue | None = None
@@ -118,13 +124,14 @@ def _emit(kernel: MicroKernel, function: Value) -> None:
     counts, operands = function.args[8 : 8 + len(kernel.levels)], function.args[8 + len(kernel.levels) :]
     vectors = kernel.output
     masks: list[Value | None] = [None] * kernel.vectors
-    b_masks = list(masks)
-    if kernel.masked or kernel.masked_b:
+    a_mask, b_mask = None, None
+    if kernel.masked or kernel.masked_a or kernel.masked_b:
         before = (kernel.vectors - 1) * vectors.lanes
         mask = vectors.first(builder, builder.sub(columns, I64(before)) if before else columns)
-        masks[-1], b_masks[-1] = mask if kernel.masked else None, mask if kernel.masked_b else None
+        masks[-1] = mask if kernel.masked else None
+        a_mask, b_mask = mask if kernel.masked_a else None, mask if kernel.masked_b else None
     zeros = [vectors.zero] * (kernel.rows * kernel.vectors)
-    sums = _reduce(builder, kernel, b_masks, kernel.levels, counts, a, b, zeros)
+    sums = _reduce(builder, kernel, (a_mask, b_mask), kernel.levels, counts, a, b, zeros)
     if kernel.partial:
         sums = _add_previous(builder, kernel, flags, masks, c, sums)
     if kernel.partial and kernel.epilogue:
@@ -142,7 +149,7 @@ def _emit(kernel: MicroKernel, function: Value) -> None:
 def _reduce(
     builder: Builder,
     kernel: MicroKernel,
-    masks: Sequence[Value | None],
+    masks: tuple[Value | None, Value | None],
     levels: Sequence[Level],
     counts: Sequence[Value],
     a: Value,
@@ -163,15 +170,27 @@ def _reduce(
 
 
 def _multiply_add(
-    builder: Builder, kernel: MicroKernel, masks: Sequence[Value | None], a: Value, b: Value, sums: list[Value]
+    builder: Builder,
+    kernel: MicroKernel,
+    masks: tuple[Value | None, Value | None],
+    a: Value,
+    b: Value,
+    sums: list[Value],
 ) -> list[Value]:
-    vectors, lanes = kernel.inputs, kernel.inputs.lanes
-    columns = [vectors.load(builder, vectors.at(builder, b, j * lanes), masks[j]) for j in range(kernel.vectors)]
+    vectors = kernel.inputs
+
+    def load(pointer: Value, j: int, mask: Value | None) -> Value:
+        address = vectors.at(builder, pointer, j * vectors.lanes)
+        return vectors.load(builder, address, mask if j + 1 == kernel.vectors else None)
+
+    columns = [load(b, j, masks[1]) for j in range(kernel.vectors)]
     new = []
     for i in range(kernel.rows):
-        element = vectors.load_splat(builder, vectors.at(builder, a, i * kernel.a_row))
+        row = vectors.at(builder, a, i * kernel.a_row)
+        element = None if kernel.lanewise else vectors.load_splat(builder, row)
         for j, column in enumerate(columns):
-            new.append(kernel.output.multiply_add(builder, element, column, sums[i * kernel.vectors + j]))
+            factor = load(row, j, masks[0]) if element is None else element
+            new.append(kernel.output.multiply_add(builder, factor, column, sums[i * kernel.vectors + j]))
     return new
 
 
@@ -215,7 +234,7 @@ def _finish(
     across = range(kernel.vectors)
     tile = Tile(
         values=tuple(tuple(sums[i * kernel.vectors + j] for j in across) for i in range(kernel.rows)),
-        rows=tuple(builder.add(row, I64(i)) if i else row for i in range(kernel.rows)),
+        rows=tuple(builder.add(row, I64(i * kernel.place)) if i else row for i in range(kernel.rows)),
         columns=tuple(builder.add(column, I64(j * kernel.output.lanes)) if j else column for j in across),
         batch=batch,
         masks=tuple(masks),

@@ -1,0 +1,400 @@
+"""Convolutions and their input gradients as LLVM IR. How they are cut, and what a lattice is: `convolution`.
+
+Functions have the form of those in `gemm`: `void name(a, b, c, workspace, i32 tid, i32 nthreads, operands…)`, one for
+each phase; a is what is read (x, or the cotangent of y), b the kernel, c the result (y, or the cotangent of x).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llvmlite import ir
+
+from .blocking import GemmPlan, Target, plan_gemm
+from .convolution import Conv, ConvPlan, Lattice, plan_lattices
+from .gemm import emit_gemm, emit_pack, phase_names
+from .helpers import Helpers, place
+from .microkernel import ACCUMULATE, FINISH, Epilogue, MicroKernel
+from .packing import Copy
+from .values import I32, I64, POINTER, VOID, Builder, Value, counted, larger, smaller
+from .work import Share, digits, linear, piece_range, piece_start
+
+
+def plan_conv(conv: Conv, target: Target) -> ConvPlan | GemmPlan:
+    """The plan for a convolution: a matrix product where it is one."""
+    return _plan(conv, target, transposed=False)
+
+
+def plan_conv_input_grad(conv: Conv, target: Target) -> ConvPlan | GemmPlan:
+    """The plan for the cotangent of a convolution's input."""
+    return _plan(conv, target, transposed=True)
+
+
+def _plan(conv: Conv, target: Target, *, transposed: bool) -> ConvPlan | GemmPlan:
+    if conv.pointwise and conv.groups == 1:
+        return plan_gemm(conv.as_gemm(transposed=transposed), target)
+    return plan_lattices(conv, target, transposed=transposed)
+
+
+def emit_conv(
+    module: Value,
+    name: str,
+    plan: ConvPlan | GemmPlan,
+    epilogue: Epilogue | None = None,
+    helpers: Helpers | None = None,
+) -> tuple[Value, ...]:
+    """Defines a convolution, or its input gradient, in a module: functions as `emit_gemm` makes them.
+
+    For the epilogue, rows are pixels of the result, all images counted through, and columns are channels.
+    """
+    if isinstance(plan, GemmPlan):
+        return emit_gemm(module, name, plan, epilogue, helpers)
+    functions = []
+    for symbol, phase in zip(phase_names(name, plan.phases), plan.phases, strict=True):
+        writer = _Writer.begin(module, symbol, plan, epilogue, helpers)
+        if phase == "pack":
+            writer.pack(writer.workspace)
+        else:
+            writer.compute()
+        writer.builder.ret_void()
+        functions.append(writer.function)
+    return tuple(functions)
+
+
+def emit_conv_pack(module: Value, name: str, plan: ConvPlan | GemmPlan, helpers: Helpers | None = None) -> Value:
+    """Defines `void name(kernel, packed, i32 tid, i32 nthreads)`, which packs the kernel once for many convolutions.
+
+    `plan` is that of the convolution whose kernel is not packed yet; `packed_bytes(plan)` says how large the result is.
+    """
+    if isinstance(plan, GemmPlan):
+        return emit_pack(module, name, plan, helpers)
+    function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I32, I32]), name)
+    function.attributes.add("nounwind")
+    kernel, packed, tid, nthreads = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    share = Share.of(builder, tid, nthreads)
+    _Writer(module, function, builder, plan, None, helpers, kernel, kernel, kernel, packed, share, ()).pack(packed)
+    builder.ret_void()
+    return function
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """A phase's function while it is written."""
+
+    module: Value
+    function: Value
+    builder: Builder
+    plan: ConvPlan
+    epilogue: Epilogue | None
+    helpers: Helpers | None
+    a: Value
+    b: Value
+    c: Value
+    workspace: Value
+    share: Share
+    operands: tuple[Value, ...]
+
+    @classmethod
+    def begin(
+        cls, module: Value, name: str, plan: ConvPlan, epilogue: Epilogue | None, helpers: Helpers | None
+    ) -> _Writer:
+        extra = [POINTER] * (epilogue.operands if epilogue else 0)
+        function = ir.Function(module, ir.FunctionType(VOID, [POINTER] * 4 + [I32, I32, *extra]), name)
+        function.attributes.add("nounwind")
+        a, b, c, workspace, tid, nthreads, *operands = function.args
+        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        share = Share.of(builder, tid, nthreads)
+        return cls(module, function, builder, plan, epilogue, helpers, a, b, c, workspace, share, tuple(operands))
+
+    def call(self, helper: Copy | MicroKernel, arguments: list[Value]) -> None:
+        """Calls a function that is shared."""
+        self.builder.call(place(self.module, helper, self.helpers), arguments)
+
+    # The kernel ------------------------------------------------------------------------------------------------------
+    def pack(self, goal: Value) -> None:
+        """The kernel into panels: (group, panel, tap, summed channel, column)."""
+        plan, builder, kernel = self.plan, self.builder, self.plan.kernel
+        if not (plan.width and plan.summed):
+            return
+        copy = Copy.of(plan.stored, plan.packed, kernel.row, kernel.column)
+        bases = (plan.groups, plan.columns.pieces, plan.taps)
+        first, end = self.share.range(builder, plan.groups * plan.columns.pieces * plan.taps)
+
+        def unit(u: Value, _: list[Value]) -> None:
+            group, panel, tap = digits(builder, u, bases)
+            column = self._column(panel)
+            vectors = builder.sub(
+                piece_start(builder, plan.columns, builder.add(panel, I64(1))),
+                piece_start(builder, plan.columns, panel),
+            )
+            width = builder.mul(vectors, I64(plan.lanes))
+            inside = smaller(builder, width, builder.sub(I64(plan.width), column))
+            steps = (tap, kernel.batch[0]), (group, kernel.batch[1]), (column, kernel.column)
+            source = plan.stored.at(builder, self.b, linear(builder, *steps))
+            before = linear(
+                builder, (group, plan.taps * plan.summed * plan.padded_columns), (column, plan.taps * plan.summed)
+            )
+            offset = builder.add(before, builder.mul(tap, builder.mul(width, I64(plan.summed))))
+            numbers = [I64(plan.summed), inside, I64(kernel.row), I64(kernel.column), width]
+            self.call(copy, [source, plan.packed.at(builder, goal, offset), *numbers])
+
+        counted(builder, first, end, unit, name="pack")
+
+    def _column(self, panel: Value) -> Value:
+        """Where a panel begins."""
+        return linear(self.builder, (piece_start(self.builder, self.plan.columns, panel), self.plan.lanes))
+
+    def kernel_at(
+        self, lattice: Lattice, group: Value, channel: Value, column: Value, vectors: int
+    ) -> tuple[Value, int]:
+        """Where the lattice's first tap begins for a panel, and the step between summed channels."""
+        plan, builder = self.plan, self.builder
+        if plan.b == "direct":
+            b, row = self.b, plan.kernel.row
+            before = linear(builder, (group, plan.kernel.batch[1]), (column, plan.kernel.column))
+        else:
+            b, row = self.workspace if plan.b == "shared" else self.b, vectors * plan.lanes
+            panel = plan.taps * plan.summed
+            before = linear(builder, (group, panel * plan.padded_columns), (column, panel))
+        tap = sum(axis.kernel_start * plan.tap_step(i, row) for i, axis in enumerate(lattice.axes))
+        offset = builder.add(before, linear(builder, (channel, row), (I64(1), tap)))
+        elements = plan.stored if plan.b == "direct" else plan.packed
+        return elements.at(builder, b, offset), row
+
+    # Work ------------------------------------------------------------------------------------------------------------
+    def compute(self) -> None:
+        """All lattices, one after the other: each thread its units."""
+        plan, builder = self.plan, self.builder
+        if not (plan.conv.images and plan.width):
+            return
+        lattices = [lattice for lattice in plan.lattices if all(axis.points > 0 for axis in lattice.axes)]
+        first, end = self.share.range(builder, sum(plan.units(lattice) for lattice in lattices))
+        before = 0
+        for lattice in lattices:
+            units = plan.units(lattice)
+            low = larger(builder, builder.sub(first, I64(before)), I64(0))
+            high = smaller(builder, builder.sub(end, I64(before)), I64(units))
+            bases = (
+                plan.conv.images,
+                plan.groups,
+                lattice.axes[0].points,
+                lattice.bands.pieces,
+                plan.panel_groups.pieces,
+            )
+
+            def unit(
+                u: Value, _: list[Value], lattice: Lattice = lattice, bases: tuple[int, ...] = bases, low: Value = low
+            ) -> None:
+                image, group, depth, band, panels = digits(builder, u, bases)
+                begins = builder.or_(builder.icmp_signed("==", u, low), builder.icmp_signed("==", panels, I64(0)))
+                rows = piece_range(builder, lattice.bands, band)
+                chosen = piece_range(builder, plan.panel_groups, panels)
+                _Unit(self, lattice, image, group, depth, rows, chosen).emit(begins)
+
+            counted(builder, low, high, unit, name="unit")
+            before += units
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A band of rows of one plane of one image and group, times a group of panels."""
+
+    writer: _Writer
+    lattice: Lattice
+    image: Value
+    group: Value
+    depth: Value
+    rows: tuple[Value, Value]
+    panels: tuple[Value, Value]
+
+    def emit(self, begins: Value) -> None:
+        """Copies the band when it `begins`, then multiplies: blocks of channels, panels, rows, tiles."""
+        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
+        if self.lattice.copy:
+            with builder.if_then(begins):
+                self.copy_band()
+
+        def block(k: Value, _: list[Value]) -> None:
+            for first, last, vectors, ragged in plan.panels():
+                low, high = larger(builder, self.panels[0], I64(first)), smaller(builder, self.panels[1], I64(last))
+
+                def panel(p: Value, _: list[Value], vectors: int = vectors, ragged: bool = ragged) -> None:
+                    self.multiply(k, writer._column(p), vectors, ragged)
+
+                counted(builder, low, high, panel, name="panel")
+
+        counted(builder, 0, plan.reduction.pieces, block, name="reduction")
+
+    def multiply(self, block: Value, column: Value, vectors: int, ragged: bool) -> None:
+        """All tiles of the band, of one panel, for one block of channels."""
+        writer, plan, builder, lattice = self.writer, self.writer.plan, self.writer.builder, self.lattice
+        channel, end = piece_range(builder, plan.reduction, block)
+        b, b_row = writer.kernel_at(lattice, self.group, channel, column, vectors)
+        inside = builder.sub(I64(plan.width), column) if ragged else I64(vectors * plan.lanes)
+        counts = [
+            builder.sub(end, channel) if count is None else I64(count) for count, _ in plan.levels(lattice, b_row)
+        ]
+        goal_column = builder.add(column, linear(builder, (self.group, plan.width)))
+
+        def row(r: Value, _: list[Value]) -> None:
+            for first, last, height in lattice.tiles.segments:
+                kernel = self.kernel(height, vectors, ragged, b_row)
+
+                def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel) -> None:
+                    point = piece_start(builder, lattice.tiles, t)
+                    a = self.source(r, point, channel, column)
+                    pixel = self.goal(r, point)
+                    c = linear(builder, (pixel, plan.goal_channels), (goal_column, 1))
+                    goal = plan.stored.at(builder, writer.c, c)
+                    place = [pixel, goal_column, I64(0)]
+                    flags = self.flags(block)
+                    writer.call(kernel, [a, b, goal, inside, flags, *place, *counts, *writer.operands])
+
+                counted(builder, first, last, tile, name="tile")
+
+        counted(builder, *self.rows, row, name="row")
+
+    def kernel(self, height: int, vectors: int, ragged: bool, b_row: int) -> MicroKernel:
+        """The micro-kernel for tiles of so many points."""
+        plan, axis = self.writer.plan, self.lattice.axes[2]
+        _, _, pixel = plan.steps(self.lattice)
+        widened = self.lattice.copy or plan.b != "direct"
+        return MicroKernel(
+            rows=height,
+            vectors=vectors,
+            inputs=plan.packed if widened else plan.stored,
+            output=plan.stored,
+            levels=tuple(level for _, level in plan.levels(self.lattice, b_row)),
+            a_row=axis.step * pixel,
+            c_row=axis.goal_step * plan.goal_channels,
+            place=axis.goal_step,
+            lanewise=plan.lanewise,
+            masked=ragged,
+            masked_a=ragged and plan.lanewise and not self.lattice.copy,
+            masked_b=ragged and plan.b == "direct",
+            partial=plan.reduction.pieces > 1,
+            epilogue=self.writer.epilogue,
+        )
+
+    def flags(self, block: Value) -> Value:
+        """Which block of channels this is: later ones begin with what is there, the last one finishes."""
+        builder, last = self.writer.builder, self.writer.plan.reduction.pieces - 1
+        later = builder.select(builder.icmp_signed(">", block, I64(0)), I32(ACCUMULATE), I32(0))
+        return builder.or_(later, builder.select(builder.icmp_signed("==", block, I64(last)), I32(FINISH), I32(0)))
+
+    # Addresses -------------------------------------------------------------------------------------------------------
+    def band(self) -> Value:
+        """This thread's band."""
+        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
+        offset = linear(builder, (writer.share.tid, plan.private_elements), (I64(1), plan.shared_elements))
+        return plan.packed.at(builder, writer.workspace, offset)
+
+    def source(self, row: Value, point: Value, channel: Value, column: Value) -> Value:
+        """Where the first tap of a point reads."""
+        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
+        planes, rows, columns = self.lattice.axes
+        plane_step, row_step, pixel_step = plan.steps(self.lattice)
+        inner = (column if plan.lanewise else channel, 1)
+        if self.lattice.copy:
+            r = builder.sub(row, self.rows[0])
+            offset = linear(builder, (r, rows.step * row_step), (point, columns.step * pixel_step), inner)
+            return plan.packed.at(builder, self.band(), offset)
+        start = planes.start * plane_step + rows.start * row_step + columns.start * pixel_step
+        offset = linear(
+            builder,
+            (self.image, planes.source * plane_step),
+            (self.depth, planes.step * plane_step),
+            (row, rows.step * row_step),
+            (point, columns.step * pixel_step),
+            (self.group, 0 if plan.lanewise else plan.summed),
+            inner,
+            (I64(1), start),
+        )
+        return plan.stored.at(builder, writer.a, offset)
+
+    def goal(self, row: Value, point: Value) -> Value:
+        """Which pixel of the result a point is, all images counted through."""
+        planes, rows, columns = self.lattice.axes
+        plane = rows.goal * columns.goal
+        start = planes.goal_start * plane + rows.goal_start * columns.goal + columns.goal_start
+        return linear(
+            self.writer.builder,
+            (self.image, planes.goal * plane),
+            (self.depth, planes.goal_step * plane),
+            (row, rows.goal_step * columns.goal),
+            (point, columns.goal_step),
+            (I64(1), start),
+        )
+
+    # Bands -----------------------------------------------------------------------------------------------------------
+    def copy_band(self) -> None:
+        """Planes and rows that the band's points read, zeros where they are outside."""
+        plan, builder = self.writer.plan, self.writer.builder
+        planes, rows, _ = self.lattice.axes
+        if not all(axis.taps for axis in self.lattice.axes):
+            return
+        band = self.band()
+        plane_step, row_step, _ = plan.steps(self.lattice)
+        source_plane = linear(builder, (self.depth, planes.step), (I64(1), planes.start))
+        source_row = linear(builder, (self.rows[0], rows.step), (I64(1), rows.start))
+        points = builder.sub(self.rows[1], self.rows[0])
+        reach = linear(builder, (points, rows.step), (I64(1), rows.reach_of(1) - rows.step))
+
+        def plane(p: Value, _: list[Value]) -> None:
+            z = linear(builder, (p, planes.tap_step), (source_plane, 1))
+
+            def line(r: Value, _: list[Value]) -> None:
+                y = builder.add(source_row, r)
+                goal = plan.packed.at(builder, band, linear(builder, (p, plane_step), (r, row_step)))
+                there = builder.and_(self.within(z, planes.source), self.within(y, rows.source))
+                with builder.if_else(there) as (inside, outside):
+                    with inside:
+                        self.copy_line(goal, z, y)
+                    with outside:
+                        self.fill(goal, 0, row_step)
+
+            counted(builder, 0, reach, line, name="line")
+
+        counted(builder, 0, planes.taps, plane, name="plane")
+
+    def within(self, position: Value, size: int) -> Value:
+        """0 ≤ position < size."""
+        return self.writer.builder.icmp_unsigned("<", position, I64(size))
+
+    def copy_line(self, goal: Value, plane: Value, row: Value) -> None:
+        """One row, with what is outside of it to the left and to the right."""
+        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
+        planes, rows, columns = self.lattice.axes
+        first, last = max(0, columns.start), min(columns.source, columns.start + columns.reach)
+        before = min(columns.reach, max(0, -columns.start))
+        pixels, channels = max(0, last - first), plan.source_channels
+        taken = channels if plan.lanewise else plan.summed
+        self.fill(goal, 0, before * plan.band_pixel)
+        if pixels:
+            offset = linear(
+                builder,
+                (self.image, planes.source * rows.source * columns.source * channels),
+                (plane, rows.source * columns.source * channels),
+                (row, columns.source * channels),
+                (self.group, 0 if plan.lanewise else taken),
+                (I64(1), first * channels),
+            )
+            source = plan.stored.at(builder, writer.a, offset)
+            target = plan.packed.at(builder, goal, before * plan.band_pixel)
+            dense = taken == channels == plan.band_pixel
+            counts = [I64(1), I64(pixels * taken)] if dense else [I64(pixels), I64(taken)]
+            copy = Copy.of(plan.stored, plan.packed, 0, 1)
+            writer.call(copy, [source, target, *counts, I64(channels), I64(1), I64(plan.band_pixel)])
+        self.fill(goal, (before + pixels) * plan.band_pixel, columns.reach * plan.band_pixel)
+
+    def fill(self, goal: Value, start: int, end: int) -> None:
+        """Zeros, in whole vectors; what they overwrite behind the end is written after them."""
+        plan, builder = self.writer.plan, self.writer.builder
+        vectors = -(-(end - start) // plan.lanes)
+
+        def vector(v: Value, _: list[Value]) -> None:
+            offset = linear(builder, (v, plan.lanes), (I64(1), start))
+            plan.packed.store(builder, plan.packed.zero, plan.packed.at(builder, goal, offset))
+
+        counted(builder, 0, vectors, vector, name="zeros")

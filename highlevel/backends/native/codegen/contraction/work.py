@@ -1,0 +1,58 @@
+"""Which thread does what: shares of units, pieces of cuts and addresses, computed at run time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .blocking import Cut
+from .values import I64, Builder, Value, larger
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which thread this is, and of how many, as 64-bit numbers."""
+
+    tid: Value
+    nthreads: Value
+
+    @classmethod
+    def of(cls, builder: Builder, tid: Value, nthreads: Value) -> Share:
+        return cls(builder.sext(tid, I64), builder.sext(nthreads, I64))
+
+    def range(self, builder: Builder, units: int) -> tuple[Value, Value]:
+        """This thread's units: consecutive ones, as many as the others have, give or take one."""
+        first = builder.sdiv(builder.mul(self.tid, I64(units)), self.nthreads)
+        end = builder.sdiv(builder.mul(builder.add(self.tid, I64(1)), I64(units)), self.nthreads)
+        return first, end
+
+
+def piece_start(builder: Builder, cut: Cut, piece: Value) -> Value:
+    """`cut.start(piece)`, computed."""
+    start = builder.mul(piece, I64(cut.size))
+    if cut.tall == cut.pieces:
+        return start
+    return builder.sub(start, larger(builder, builder.sub(piece, I64(cut.tall)), I64(0)))
+
+
+def piece_range(builder: Builder, cut: Cut, piece: Value) -> tuple[Value, Value]:
+    """Where a piece begins and ends."""
+    return piece_start(builder, cut, piece), piece_start(builder, cut, builder.add(piece, I64(1)))
+
+
+def digits(builder: Builder, number: Value, bases: tuple[int, ...]) -> list[Value]:
+    """A linear index, taken apart into indices below `bases`, the last one running fastest."""
+    found = []
+    for base in reversed(bases[1:]):
+        found.append(builder.srem(number, I64(base)) if base > 1 else I64(0))
+        number = builder.sdiv(number, I64(base)) if base > 1 else number
+    return [number, *reversed(found)] if bases else []
+
+
+def linear(builder: Builder, *products: tuple[Value, int]) -> Value:
+    """Σ value · step."""
+    total = None
+    for value, step in products:
+        if step:
+            term = builder.mul(value, I64(step)) if step != 1 else value
+            total = term if total is None else builder.add(total, term)
+    return I64(0) if total is None else total
