@@ -199,14 +199,39 @@ def test_python_threads_take_turns(made: Runtime, build: Callable[..., Team]) ->
     assert len(child_threads()) == 1
 
 
+# Waits until somebody writes the first element (bounded, so that a failure is no hang), and says whether it gave up.
+WAITING = """
+define void @kernel(i32 %tid, i32 %n, ptr %arena, ptr %state) {
+entry:
+  br label %look
+look:
+  %i = phi i64 [0, %entry], [%next, %look]
+  %value = load atomic i64, ptr %arena acquire, align 8
+  %next = add i64 %i, 1
+  %empty = icmp eq i64 %value, 0
+  %patient = icmp ult i64 %next, 10000000000
+  %more = and i1 %empty, %patient
+  br i1 %more, label %look, label %done
+done:
+  %given.up = getelementptr i64, ptr %arena, i64 1
+  %failed = zext i1 %empty to i64
+  store i64 %failed, ptr %given.up
+  ret void
+}
+"""
+
+
 def test_python_goes_on_while_a_step_runs(made: Runtime, build: Callable[..., Team]) -> None:
-    team, rounds = build(2), Rounds(made, 20, work=2_000_000)
-    thread = threading.Thread(target=team.run, args=(rounds.step, rounds.address))
+    """A step that ends only after Python has done something in the meantime."""
+    unit = Unit(WAITING, host())
+    library = link(STORE.objects([unit]))
+    arena = np.array([0, 7], np.int64)
+    thread = threading.Thread(target=build(2).run, args=(library.address(unit.symbol), arena.ctypes.data))
     thread.start()
-    ticks = 0
-    while thread.is_alive():
-        ticks += 1
-    assert ticks > 1000
+    time.sleep(0.01)
+    arena[0] = 1
+    thread.join()
+    assert arena.tolist() == [1, 0]
 
 
 DENORMALS = """
