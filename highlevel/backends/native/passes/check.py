@@ -79,8 +79,8 @@ def adversarial(spec: Spec, rng: np.random.Generator, *, overflow: bool = True) 
 
 
 # Comparison ----------------------------------------------------------------------------------------------------------
-def differ(got: Any, expected: Any, kind: str, tolerance: float = TOLERANCE) -> str | None:
-    """What is wrong with an array, or None, by the promise of a kind of rule."""
+def differ(got: Any, expected: Any, kind: str, tolerance: float = TOLERANCE, scale: float = 0.0) -> str | None:
+    """What is wrong with an array, or None, by the promise of a kind of rule; `scale`: the size of terms that cancel."""
     if got.shape != expected.shape or got.dtype != expected.dtype:
         return f"{got.dtype} {got.shape} instead of {expected.dtype} {expected.shape}"
     if got.dtype.kind in "biu":
@@ -89,7 +89,7 @@ def differ(got: Any, expected: Any, kind: str, tolerance: float = TOLERANCE) -> 
         a, b = np.asarray(got, np.float64), np.asarray(expected, np.float64)
         same = (a == b) & (np.signbit(a) == np.signbit(b)) | np.isnan(a) & np.isnan(b)
         if kind != "exact":
-            same |= _near(a, b, got.dtype, tolerance)
+            same |= _near(a, b, got.dtype, tolerance, scale)
         if kind == "stabilizing":  # what had overflowed may be a number now
             same |= ~np.isfinite(b)
         wrong = ~same
@@ -100,14 +100,14 @@ def differ(got: Any, expected: Any, kind: str, tolerance: float = TOLERANCE) -> 
     return f"{int(wrong.sum())} of {wrong.size} differ; at {place}: {shown[0]!r} instead of {shown[1]!r}"
 
 
-def _near(a: Any, b: Any, dtype: Any, tolerance: float) -> Any:
+def _near(a: Any, b: Any, dtype: Any, tolerance: float, least: float) -> Any:
     """Finite both, and apart by no more than rounding; the scale of sums is that of the whole array."""
     limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     finite = np.isfinite(a) & np.isfinite(b)
     sizes = np.where(finite, np.abs(b), 0.0)
     with np.errstate(all="ignore"):
         typical = math.sqrt(float(np.mean(np.square(sizes)))) if sizes.size and math.isfinite(sizes.max()) else 0.0
-        scale = np.maximum(sizes, typical if sizes.size and sizes.max() < 1e6 else 0.0)
+        scale = np.maximum(sizes, max(typical if sizes.size and sizes.max() < 1e6 else 0.0, least))
         allowed = tolerance * (float(limits.eps) * scale + float(limits.smallest_subnormal))
         return finite & (np.abs(a - b) <= allowed)
 

@@ -281,6 +281,7 @@ REPEATED = [
             f"{reduce.__name__} of a broadcast",
             lambda x, S, A, f=reduce: f(broadcast(x, shape=S), axes=A),
             lambda x, S, A, root, f=reduce: _reduced_once(f, x, S, A, root),
+            "reassociating",
             where=lambda x, S: 0 not in S and x.shape != S,
         )
         for reduce in (reduce_max, reduce_min)
@@ -314,28 +315,29 @@ def _drops_ones(x: Symbol, A: Sizes) -> bool:
     return bool(A) and all(x.shape[axis] == 1 for axis in A)
 
 
-# In which order a product is taken decides whether 0 meets ∞ on the way, so products stay as they are.
+# In which order a product is taken decides whether 0 meets ∞ on the way, so products stay as they are. That of a sum
+# decides on rounding, that of a maximum on which zero it is, 0.0 or −0.0.
 REDUCTIONS = [
     rule
-    for reduce, kind in ((reduce_sum, "reassociating"), (reduce_max, "exact"), (reduce_min, "exact"))
+    for reduce in (reduce_sum, reduce_max, reduce_min)
     for rule in (
         Rule(
             f"{reduce.__name__} of a {reduce.__name__}",
             lambda x, A, B, f=reduce: f(f(x, axes=A), axes=B),
             lambda x, A, B, f=reduce: f(x, axes=_axes_before(A, B, x)),
-            kind,
+            "reassociating",
         ),
         Rule(
             f"{reduce.__name__} of a transpose",
             lambda x, P, A, f=reduce: f(transpose(x, axes=P), axes=A),
             lambda x, P, A, f=reduce: _reduce_of_transpose(f, x, P, A),
-            kind,
+            "reassociating",
         ),
         Rule(
             f"{reduce.__name__} over axes of size 1 is a reshape",
             lambda x, A, f=reduce: f(x, axes=A),
             lambda x, root: reshape(x, shape=root.shape),
-            kind,  # a sum may begin with 0.0, and make −0.0 that
+            "reassociating",  # a sum may begin with 0.0, and make −0.0 that
             where=_drops_ones,
         ),
     )

@@ -23,8 +23,9 @@ from .terms import (
 )
 
 
-def _loses_nothing(x: Symbol, D: DType) -> bool:
-    return holds_all(D, x.dtype)
+def _loses_nothing(x: Symbol, D: DType, E: DType) -> bool:
+    """Whether D holds all of x, and going on from there is as from x: integers wrap where floats saturate."""
+    return holds_all(D, x.dtype) and not (x.dtype.is_integer and D.is_float and E.is_integer)
 
 
 def _narrows(x: Symbol, D: DType) -> bool:

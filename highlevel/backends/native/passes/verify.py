@@ -22,7 +22,7 @@ from .sampling import instances
 INSTANCES = 24  # programs that a rule is tried on
 DRAWS = 4  # sets of values for each
 _MODERATE = 300.0  # of which exponentials are finite in float64: what is not a number then, is not defined
-_SUMS = ("reduction", "contraction", "convolution")
+_SUMS = {"reduction": 1, "contraction": 2, "convolution": 2}  # families that add up, and how many factors a term has
 
 
 def register_rule(rule: Rule) -> Rule:
@@ -42,7 +42,7 @@ def verify_rule(rule: Rule, *, seed: int = 0, count: int = INSTANCES) -> int:
     for before, after in instances(rule, rng, count):
         check_shapes(after)
         # In which order a sum is taken is free, and decides whether sums of the largest numbers overflow on the way.
-        sums = rule.kind != "exact" and any(n.primitive and n.primitive.family in _SUMS for n in before.nodes())
+        sums = rule.kind != "exact" and bool(_families(before) & _SUMS.keys())
         for turn in range(DRAWS):
             specs = [symbol.spec for symbol in before.inputs]
             values = [adversarial(spec, rng, overflow=not sums) if turn else draw(spec, rng) for spec in specs]
@@ -72,10 +72,22 @@ def _shown(graph: Graph, values: Any) -> str:
     return "; ".join(rows)[:300]
 
 
+def _families(graph: Graph) -> set[str]:
+    return {node.primitive.family for node in graph.nodes() if node.primitive is not None}
+
+
+def _size_of_terms(graph: Graph, values: Any) -> float:
+    """How large the terms of sums are that may cancel; 0 where nothing is summed."""
+    factors = max((_SUMS.get(family, 0) for family in _families(graph)), default=0)
+    floats = [np.abs(value.astype(np.float64)) for value in values if value.dtype.kind not in "biu"]
+    largest = max((float(np.max(v, initial=0.0, where=np.isfinite(v))) for v in floats), default=0.0)
+    return float(largest**factors) if factors else 0.0
+
+
 def _wrong(rule: Rule, before: Graph, after: Graph, values: Any) -> str | None:
     (old,), (new,) = evaluate(before, values), evaluate(after, values)
     if rule.kind != "stabilizing":
-        return differ(new, old, rule.kind)
+        return differ(new, old, rule.kind, scale=_size_of_terms(before, values))
     with np.errstate(all="ignore"):
         return _less_near(before, after, values, new, old)
 
@@ -92,9 +104,8 @@ def _less_near(before: Graph, after: Graph, values: Any, new: Any, old: Any) -> 
     limits = np.finfo(np.float32)
     finite = np.isfinite(pattern) & np.isfinite(true) & (np.abs(true) < float(limits.max))
     rounding = TOLERANCE * (float(limits.eps) * np.abs(true)) + float(limits.tiny)
-    if any(node.primitive and node.primitive.family in _SUMS for node in before.nodes()):
-        largest = max(float(np.max(np.abs(value), initial=0.0, where=np.isfinite(value))) for value in values)
-        rounding += 4.0 * float(limits.eps) * (1.0 + largest)  # of terms that cancel
+    terms = _size_of_terms(before, values)
+    rounding += 4.0 * float(limits.eps) * (1.0 + terms) if terms else 0.0
     before_error = np.where(np.isnan(old), np.inf, np.abs(old - true))
     wrong = finite & ~((np.abs(new - true) <= rounding) | (np.abs(new - true) <= before_error))
     wrong |= finite & ~(np.abs(pattern - true) <= 1e-3 * before_error + 1e-12 * (1.0 + np.abs(true)))
