@@ -80,7 +80,7 @@ def adversarial(spec: Spec, rng: np.random.Generator, *, overflow: bool = True) 
 
 # Comparison ----------------------------------------------------------------------------------------------------------
 def differ(got: Any, expected: Any, kind: str, tolerance: float = TOLERANCE, scale: float = 0.0) -> str | None:
-    """What is wrong with an array, or None, by the promise of a kind of rule; `scale`: the size of terms that cancel."""
+    """What is wrong with an array, or None, by the promise of a kind of rule; `scale`: size of what may cancel."""
     if got.shape != expected.shape or got.dtype != expected.dtype:
         return f"{got.dtype} {got.shape} instead of {expected.dtype} {expected.shape}"
     if got.dtype.kind in "biu":
