@@ -180,7 +180,7 @@ FITS = (
     Fit("LOG32", "(log(1 + f) − f + f²/2) / f³", lambda f: (m.log1p(f) - f + f * f / 2) / f**3, 1 / SQRT2 - 1,
         SQRT2 - 1, (8, 0), "float32", lambda f: f**3 / m.log1p(f)),
     Fit("LOG_POW", "log(1 + f) / f, enough for pow in float32", lambda f: m.log1p(f) / f, 1 / SQRT2 - 1, SQRT2 - 1,
-        (14, 0)),
+        (12, 0)),
     Fit("LOG64", "(2 atanh(s) / s − 2) / s², by s²", lambda z: (2 * of_square(m.atanh)(z) - 2) / z, mpf(0), LOG_SQUARED,
         (6, 0), weight=lambda z: z / 2),
     Fit("LOG_WIDE", "(atanh(s) / s − 1 − s²/3) / s⁴, by s²", lambda z: (of_square(m.atanh)(z) - 1 - z / 3) / z**2,

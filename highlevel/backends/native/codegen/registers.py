@@ -327,9 +327,9 @@ def two_product(a: Real, b: Real) -> tuple[Real, Real]:
 
 
 def _product_by_halves(a: Real, b: Real) -> tuple[Real, Real]:
-    """Dekker's product of float64: halves of 26 bits, cut by masks so that nothing overflows."""
+    """Dekker's product of float64: halves of 26 bits (the lower one signed), cut as integers so that none overflows."""
     product = a * b
-    a_high, b_high = ((x.as_bits() & ~((1 << 27) - 1)).as_real() for x in (a, b))
+    a_high, b_high = (((x.as_bits() + (1 << 26)) & -(1 << 27)).as_real() for x in (a, b))
     a_low, b_low = a - a_high, b - b_high
     rest = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
     return product, rest

@@ -11,7 +11,7 @@ import math
 from . import polynomials as table
 from .registers import Real, axpy, fma, polynomial, two_product, where
 from .trigonometry import turned
-from .vecmath import INF, NAN, exp, in_float64, log, odd
+from .vecmath import INF, NAN, exp_of_moderate, in_float64, log, odd
 
 HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 LOG_PI = math.log(math.pi)
@@ -27,9 +27,9 @@ def erf(x: Real) -> Real:
     small = axpy(x, polynomial(z, table.ERF64 if x.is_double else table.ERF32), x)
     if x.is_double:
         bounded = where(magnitude > 6.0, 6.0, magnitude)
-        erfc = exp(-(bounded * bounded)) * _ratio(bounded, table.ERFC64_TOP, table.ERFC64_BOTTOM)
+        erfc = exp_of_moderate(-(bounded * bounded)) * _ratio(bounded, table.ERFC64_TOP, table.ERFC64_BOTTOM)
     else:
-        erfc = exp(polynomial(where(magnitude > 4.0, 4.0, magnitude), table.ERFC32))
+        erfc = exp_of_moderate(polynomial(where(magnitude > 4.0, 4.0, magnitude), table.ERFC32))
     return where(magnitude < 1.0, small, (1.0 - erfc).with_sign_of(x))
 
 

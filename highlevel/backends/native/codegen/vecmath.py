@@ -94,6 +94,12 @@ def exp(x: Real) -> Real:
     return scaled(_exp_minus_1(r, exact=False) + 1.0, n)
 
 
+def exp_of_moderate(x: Real) -> Real:
+    """exp(x) for |x| ≤ 80 (or NaN), a little faster."""
+    n, _, r = split_by_ln2(x)
+    return (_exp_minus_1(r, exact=False) + 1.0) * power_of_two(n)
+
+
 def expm1(x: Real) -> Real:
     """exp(x) − 1, exact for small x"""
     low, high, tiny = (-44.0, 710.0, 2.0**-54) if x.is_double else (-20.0, 89.0, 2.0**-25)
@@ -133,8 +139,8 @@ def tanh(x: Real) -> Real:
     scale = power_of_two(n)
     large = 1.0 - 2.0 / axpy(scale, _exp_minus_1(r, exact=False), scale + 1.0)
     z = x * x
-    small = axpy(x * z, polynomial(z, table.TANH64 if x.is_double else table.TANH32), x)
-    return where(magnitude < 0.55, small, large.with_sign_of(x))
+    small = axpy(magnitude * z, polynomial(z, table.TANH64 if x.is_double else table.TANH32), magnitude)
+    return where(magnitude < 0.55, small, large).with_sign_of(x)
 
 
 # Logarithm -----------------------------------------------------------------------------------------------------------
