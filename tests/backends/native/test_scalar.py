@@ -113,6 +113,25 @@ def test_integers_are_equal_at_all_edges(primitive: Primitive, dtype: DType) -> 
     assert got.dtype == expected.dtype
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("name", ["mod", "floor_div"])
+def test_remainders_of_floats_are_equal_however_large_the_quotient(name: str, dtype: DType, target: str) -> None:
+    rng, bits = np.random.default_rng(0), 8 * dtype.size_bytes
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, 3.0, -3.0, 2.5, 7.0, 0.1, -0.1])
+    anything = [rng.integers(0, 1 << 63, 50_000).astype(f"u{bits // 8}").view(dtype.numpy) for _ in "ab"]
+    ordinary = [rng.standard_normal(50_000) * 100, np.full(50_000, -3.0)]
+    function = ufunc(formula(REGISTRY[name], {}), [dtype, dtype], TARGETS[target]())
+    for pair in (np.meshgrid(special, special), anything, ordinary):
+        with np.errstate(all="ignore"):
+            a, b = (operand.reshape(-1).astype(dtype.numpy) for operand in pair)
+        got, expected = function(a, b), interpreted(REGISTRY[name], [a, b], {})
+        numeric = ~np.isnan(expected)
+        assert np.isnan(got[~numeric]).all()
+        np.testing.assert_array_equal(got[numeric], expected[numeric])
+        np.testing.assert_array_equal(np.signbit(got)[numeric], np.signbit(expected)[numeric])
+
+
 def test_integers_to_negative_powers_are_what_is_left_of_the_fraction() -> None:
     a = np.array([1, 1, -1, -1, 2, -3, 0], np.int32)
     b = np.array([-1, -2, -1, -2, -1, -3, -1], np.int32)
