@@ -85,6 +85,8 @@ def step_ir() -> str:
         emit_barrier(b, state, n)
 
     loop(rounds, I64(0), one_round)
+    # What comes out of the work is kept beside the slot: nobody would do work whose result is not used.
+    b.store(b.load(burnt, typ=ir.DoubleType()), b.gep(slot(tid), [I64(1)], source_etype=I64))
     b.ret_void()
     return str(unit)
 
@@ -151,6 +153,14 @@ def test_barriers_hold_where_threads_can_only_nap(build: Callable[..., Team]) ->
     for _ in range(3):
         team.run(rounds.step, rounds.address)
     rounds.check(3)
+
+
+def test_the_work_between_barriers_is_done(made: Runtime, build: Callable[..., Team]) -> None:
+    """The optimiser must not have removed it, or tests with work would be tests without."""
+    team, rounds = build(2), Rounds(made, 3, work=2000)
+    team.run(rounds.step, rounds.address)
+    results = rounds.arena[SLOTS + 1 :: WIDTH][:2].view(np.float64)
+    np.testing.assert_allclose(results, 1.0000001 ** -(3 * 2000 // 2), rtol=1e-10)
 
 
 def test_one_function_serves_all_barriers_of_a_module() -> None:

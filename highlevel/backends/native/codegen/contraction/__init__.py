@@ -10,14 +10,15 @@ one for each of `plan.phases`, which all threads run, meeting between two phases
 workspace has `plan.workspace_bytes(nthreads)` bytes, uninitialised. Results are equal to the bit for any number of
 threads.
 
-Where to read: `blocking` for the ideas, `microkernel` for the tile in registers and epilogues, `convolution` for
+Where to read: `blocking` for the ideas, `microkernel` for the tile in registers and epilogues, `geometry` for
 lattices.
 """
 
 from .blocking import Cut, Gemm, GemmPlan, Matrix, plan_gemm
 from .conv import emit_conv, emit_conv_pack, plan_conv, plan_conv_input_grad
-from .convolution import Conv, ConvPlan
+from .convolution import ConvPlan
 from .gemm import emit_gemm, emit_pack, packed_bytes, phase_names
+from .geometry import Conv
 from .helpers import Helpers, helper_module
 from .kernel_grad import KernelGradPlan, emit_conv_kernel_grad, plan_conv_kernel_grad
 from .microkernel import Epilogue, Tile

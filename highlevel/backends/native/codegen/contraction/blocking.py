@@ -30,6 +30,7 @@ L2_BYTES = 1 << 20  # what is common today; not measured, so that sums are cut a
 PAGE_BYTES = 4096  # addresses this far apart compete for the same few places in the first-level cache
 UNIT_FLOPS = 2_000_000  # the least that is worth handing to a thread: about 10 µs
 PACKING_ROWS = 192  # with fewer rows than this, packing B costs more than it saves
+SMALL_B = L2_BYTES // 4  # that much of B stays in the cache while all rows pass over it
 UNITS = 64  # more units than that balance no better
 PARTIAL_UNITS = 8  # a long reduction with fewer units than this is itself cut into parts
 
@@ -180,6 +181,15 @@ class GemmPlan:
     b: Literal["direct", "private", "shared", "packed"]
 
     @property
+    def rows_first(self) -> bool:
+        """Whether a tile goes over all panels before the next one comes, so that rows of C are written as a whole.
+
+        That suits short reductions, where writing C takes the most time, and needs all panels in the cache.
+        """
+        panels = self.gemm.k * self.panel_groups.size * self.columns.size * self.lanes * self.packed.dtype.size_bytes
+        return self.reduction.pieces == 1 and panels <= SMALL_B
+
+    @property
     def phases(self) -> tuple[str, ...]:
         """Functions to run one after the other, with a barrier between them."""
         pack = ("pack",) if self.b == "shared" else ()
@@ -224,22 +234,9 @@ class GemmPlan:
         return self.gemm.k * self.padded_columns
 
     @property
-    def part_extent(self) -> int:
-        """The longest part of the reduction."""
-        return max(self.part_end(part) - self.part_start(part) for part in range(self.parts.pieces))
-
-    def part_start(self, part: int) -> int:
-        """Where a part of the reduction begins."""
-        return self.reduction.start(self.parts.start(part))
-
-    def part_end(self, part: int) -> int:
-        """Where a part of the reduction ends."""
-        return self.part_start(part + 1) if part + 1 < self.parts.pieces else self.gemm.k
-
-    @property
     def a_copy_step(self) -> int:
         """Between rows of the copied block of A – or, where A is transposed, between its columns."""
-        inner = self.row_blocks.size * self.rows.size if self.gemm.a.row == 1 else self.part_extent
+        inner = self.row_blocks.size * self.rows.size if self.gemm.a.row == 1 else self.reduction.size
         return friendly_step(inner, self.lanes, self.packed.dtype.size_bytes)
 
     @property
@@ -247,13 +244,13 @@ class GemmPlan:
         """In a thread's copy of a block of A."""
         if self.a == "direct":
             return 0
-        outer = self.part_extent if self.gemm.a.row == 1 else self.row_blocks.size * self.rows.size
+        outer = self.reduction.size if self.gemm.a.row == 1 else self.row_blocks.size * self.rows.size
         return self.a_copy_step * outer
 
     @property
     def private_elements(self) -> int:
         """A thread's own part of the workspace."""
-        panels = self.part_extent * self.panel_groups.size * self.columns.size * self.lanes
+        panels = self.reduction.size * self.panel_groups.size * self.columns.size * self.lanes
         return aligned(self.a_copy_elements + (panels if self.b == "private" else 0), self.packed)
 
     @property
@@ -311,6 +308,12 @@ def plan_gemm(gemm: Gemm, target: Target) -> GemmPlan:
     reduction = _cut_reduction(gemm, columns.size * lanes, widens)
     row_blocks = Cut.by(rows.pieces, L2_BYTES // 2 // max(1, rows.size * min(gemm.k, 4096) * compute.size_bytes))
     groups = _group_panels(gemm, row_blocks.pieces, columns)
+    if (
+        reduction.pieces == 1
+        and gemm.m >= PACKING_ROWS
+        and gemm.k * columns.extent * lanes * compute.size_bytes <= SMALL_B
+    ):
+        row_blocks, groups = _block_rows(gemm, rows, row_blocks), Cut(columns.pieces, 1)  # rows of C written as a whole
     units = gemm.batches * row_blocks.pieces * groups.pieces
     parts = _cut_parts(gemm, reduction, units)
     return GemmPlan(
@@ -382,6 +385,13 @@ def _group_panels(gemm: Gemm, row_blocks: int, columns: Cut) -> Cut:
     return Cut.by(columns.pieces, max(1, least, enough))
 
 
+def _block_rows(gemm: Gemm, rows: Cut, most: Cut) -> Cut:
+    """Blocks of rows that are units by themselves: as small as is worth a thread's while, but not needlessly many."""
+    flops = gemm.flops / max(1, gemm.batches * rows.pieces)  # of one tile
+    least = math.ceil(UNIT_FLOPS / flops) if flops else rows.pieces
+    return Cut.by(rows.pieces, min(most.size, max(1, least, rows.pieces * gemm.batches // UNITS)))
+
+
 def _cut_parts(gemm: Gemm, reduction: Cut, units: int) -> Cut:
     """Few results, each a long sum: cut the sum, so that there is work for several threads."""
     if not units or units >= PARTIAL_UNITS:
@@ -395,8 +405,9 @@ def _place_a(gemm: Gemm, rows: Cut, widens: bool) -> Literal["direct", "copy"]:
         return "copy"
     if 1 not in (gemm.a.row, gemm.a.column):
         return "copy" if gemm.n > 8 else "direct"
-    colliding = gemm.a.row * gemm.dtype.size_bytes % (PAGE_BYTES // 2) == 0
-    return "copy" if colliding and rows.size > 6 and gemm.n >= 64 else "direct"
+    step = max(gemm.a.row, gemm.a.column) * gemm.dtype.size_bytes
+    colliding = step % (PAGE_BYTES // 2) == 0 and (rows.size > 6 or gemm.a.row == 1)
+    return "copy" if colliding and gemm.n >= 64 else "direct"
 
 
 def _place_b(

@@ -1,4 +1,4 @@
-"""Convolutions and their input gradients as LLVM IR. How they are cut, and what a lattice is: `convolution`.
+"""Convolutions and their input gradients as LLVM IR. What a lattice is: `geometry`; how they are cut: `convolution`.
 
 Functions have the form of those in `gemm`: `void name(a, b, c, workspace, i32 tid, i32 nthreads, operands…)`, one for
 each phase; a is what is read (x, or the cotangent of y), b the kernel, c the result (y, or the cotangent of x).
@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llvmlite import ir
-
+from .band import BandCopy
 from .blocking import GemmPlan, Target, plan_gemm
-from .convolution import Conv, ConvPlan, Lattice, plan_lattices
+from .convolution import ConvPlan, Lattice, plan_lattices
 from .gemm import emit_gemm, emit_pack, phase_names
+from .geometry import Conv
 from .helpers import Helpers, place
 from .microkernel import ACCUMULATE, FINISH, Epilogue, MicroKernel
 from .packing import Copy
-from .values import I32, I64, POINTER, VOID, Builder, Value, counted, larger, smaller
-from .work import Share, digits, linear, piece_range, piece_start
+from .values import I32, I64, Builder, Value, counted, larger, smaller
+from .work import Share, define, digits, linear, piece_range, piece_start
 
 
 def plan_conv(conv: Conv, target: Target) -> ConvPlan | GemmPlan:
@@ -68,10 +68,7 @@ def emit_conv_pack(module: Value, name: str, plan: ConvPlan | GemmPlan, helpers:
     """
     if isinstance(plan, GemmPlan):
         return emit_pack(module, name, plan, helpers)
-    function = ir.Function(module, ir.FunctionType(VOID, [POINTER, POINTER, I32, I32]), name)
-    function.attributes.add("nounwind")
-    kernel, packed, tid, nthreads = function.args
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    function, builder, (kernel, packed, tid, nthreads) = define(module, name, 2)
     share = Share.of(builder, tid, nthreads)
     _Writer(module, function, builder, plan, None, helpers, kernel, kernel, kernel, packed, share, ()).pack(packed)
     builder.ret_void()
@@ -99,11 +96,8 @@ class _Writer:
     def begin(
         cls, module: Value, name: str, plan: ConvPlan, epilogue: Epilogue | None, helpers: Helpers | None
     ) -> _Writer:
-        extra = [POINTER] * (epilogue.operands if epilogue else 0)
-        function = ir.Function(module, ir.FunctionType(VOID, [POINTER] * 4 + [I32, I32, *extra]), name)
-        function.attributes.add("nounwind")
-        a, b, c, workspace, tid, nthreads, *operands = function.args
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        function, builder, arguments = define(module, name, 4, epilogue.operands if epilogue else 0)
+        a, b, c, workspace, tid, nthreads, *operands = arguments
         share = Share.of(builder, tid, nthreads)
         return cls(module, function, builder, plan, epilogue, helpers, a, b, c, workspace, share, tuple(operands))
 
@@ -175,22 +169,13 @@ class _Writer:
             units = plan.units(lattice)
             low = larger(builder, builder.sub(first, I64(before)), I64(0))
             high = smaller(builder, builder.sub(end, I64(before)), I64(units))
-            bases = (
-                plan.conv.images,
-                plan.groups,
-                lattice.axes[0].points,
-                lattice.bands.pieces,
-                plan.panel_groups.pieces,
-            )
 
-            def unit(
-                u: Value, _: list[Value], lattice: Lattice = lattice, bases: tuple[int, ...] = bases, low: Value = low
-            ) -> None:
-                image, group, depth, band, panels = digits(builder, u, bases)
+            def unit(u: Value, _: list[Value], lattice: Lattice = lattice, low: Value = low) -> None:
+                image, group, depth, band, panels = digits(builder, u, plan.unit_bases(lattice))
                 begins = builder.or_(builder.icmp_signed("==", u, low), builder.icmp_signed("==", panels, I64(0)))
-                rows = piece_range(builder, lattice.bands, band)
+                images, rows = piece_range(builder, lattice.images, image), piece_range(builder, lattice.bands, band)
                 chosen = piece_range(builder, plan.panel_groups, panels)
-                _Unit(self, lattice, image, group, depth, rows, chosen).emit(begins)
+                _Unit(self, lattice, images, group, depth, rows, chosen).emit(begins)
 
             counted(builder, low, high, unit, name="unit")
             before += units
@@ -198,11 +183,11 @@ class _Writer:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """A band of rows of one plane of one image and group, times a group of panels."""
+    """A band of rows of one plane, of some images and one group, times a group of panels."""
 
     writer: _Writer
     lattice: Lattice
-    image: Value
+    images: tuple[Value, Value]
     group: Value
     depth: Value
     rows: tuple[Value, Value]
@@ -213,7 +198,12 @@ class _Unit:
         writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
         if self.lattice.copy:
             with builder.if_then(begins):
-                self.copy_band()
+                channel = I64(0) if plan.lanewise else linear(builder, (self.group, plan.summed))
+                band = plan.band(self.lattice)
+                copy = BandCopy(
+                    builder, writer.call, band, writer.a, self.band(), self.images, self.depth, self.rows, channel
+                )
+                copy.emit()
 
         def block(k: Value, _: list[Value]) -> None:
             for first, last, vectors, ragged in plan.panels():
@@ -237,14 +227,17 @@ class _Unit:
         ]
         goal_column = builder.add(column, linear(builder, (self.group, plan.width)))
 
-        def row(r: Value, _: list[Value]) -> None:
+        def image(i: Value, _: list[Value]) -> None:
+            counted(builder, *self.rows, lambda r, _: row(i, r), name="row")
+
+        def row(i: Value, r: Value) -> None:
             for first, last, height in lattice.tiles.segments:
                 kernel = self.kernel(height, vectors, ragged, b_row)
 
                 def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel) -> None:
                     point = piece_start(builder, lattice.tiles, t)
-                    a = self.source(r, point, channel, column)
-                    pixel = self.goal(r, point)
+                    a = self.source(i, r, point, channel, column)
+                    pixel = self.goal(i, r, point)
                     c = linear(builder, (pixel, plan.goal_channels), (goal_column, 1))
                     goal = plan.stored.at(builder, writer.c, c)
                     place = [pixel, goal_column, I64(0)]
@@ -253,12 +246,12 @@ class _Unit:
 
                 counted(builder, first, last, tile, name="tile")
 
-        counted(builder, *self.rows, row, name="row")
+        counted(builder, *self.images, image, name="image")
 
     def kernel(self, height: int, vectors: int, ragged: bool, b_row: int) -> MicroKernel:
         """The micro-kernel for tiles of so many points."""
         plan, axis = self.writer.plan, self.lattice.axes[2]
-        _, _, pixel = plan.steps(self.lattice)
+        pixel = plan.steps(self.lattice)[-1]
         widened = self.lattice.copy or plan.b != "direct"
         return MicroKernel(
             rows=height,
@@ -290,20 +283,21 @@ class _Unit:
         offset = linear(builder, (writer.share.tid, plan.private_elements), (I64(1), plan.shared_elements))
         return plan.packed.at(builder, writer.workspace, offset)
 
-    def source(self, row: Value, point: Value, channel: Value, column: Value) -> Value:
+    def source(self, image: Value, row: Value, point: Value, channel: Value, column: Value) -> Value:
         """Where the first tap of a point reads."""
         writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
         planes, rows, columns = self.lattice.axes
-        plane_step, row_step, pixel_step = plan.steps(self.lattice)
+        image_step, plane_step, row_step, pixel_step = plan.steps(self.lattice)
         inner = (column if plan.lanewise else channel, 1)
         if self.lattice.copy:
-            r = builder.sub(row, self.rows[0])
-            offset = linear(builder, (r, rows.step * row_step), (point, columns.step * pixel_step), inner)
+            i, r = builder.sub(image, self.images[0]), builder.sub(row, self.rows[0])
+            steps = (i, image_step), (r, rows.step * row_step), (point, columns.step * pixel_step)
+            offset = linear(builder, *steps, inner)
             return plan.packed.at(builder, self.band(), offset)
         start = planes.start * plane_step + rows.start * row_step + columns.start * pixel_step
         offset = linear(
             builder,
-            (self.image, planes.source * plane_step),
+            (image, image_step),
             (self.depth, planes.step * plane_step),
             (row, rows.step * row_step),
             (point, columns.step * pixel_step),
@@ -313,88 +307,16 @@ class _Unit:
         )
         return plan.stored.at(builder, writer.a, offset)
 
-    def goal(self, row: Value, point: Value) -> Value:
+    def goal(self, image: Value, row: Value, point: Value) -> Value:
         """Which pixel of the result a point is, all images counted through."""
         planes, rows, columns = self.lattice.axes
         plane = rows.goal * columns.goal
         start = planes.goal_start * plane + rows.goal_start * columns.goal + columns.goal_start
         return linear(
             self.writer.builder,
-            (self.image, planes.goal * plane),
+            (image, planes.goal * plane),
             (self.depth, planes.goal_step * plane),
             (row, rows.goal_step * columns.goal),
             (point, columns.goal_step),
             (I64(1), start),
         )
-
-    # Bands -----------------------------------------------------------------------------------------------------------
-    def copy_band(self) -> None:
-        """Planes and rows that the band's points read, zeros where they are outside."""
-        plan, builder = self.writer.plan, self.writer.builder
-        planes, rows, _ = self.lattice.axes
-        if not all(axis.taps for axis in self.lattice.axes):
-            return
-        band = self.band()
-        plane_step, row_step, _ = plan.steps(self.lattice)
-        source_plane = linear(builder, (self.depth, planes.step), (I64(1), planes.start))
-        source_row = linear(builder, (self.rows[0], rows.step), (I64(1), rows.start))
-        points = builder.sub(self.rows[1], self.rows[0])
-        reach = linear(builder, (points, rows.step), (I64(1), rows.reach_of(1) - rows.step))
-
-        def plane(p: Value, _: list[Value]) -> None:
-            z = linear(builder, (p, planes.tap_step), (source_plane, 1))
-
-            def line(r: Value, _: list[Value]) -> None:
-                y = builder.add(source_row, r)
-                goal = plan.packed.at(builder, band, linear(builder, (p, plane_step), (r, row_step)))
-                there = builder.and_(self.within(z, planes.source), self.within(y, rows.source))
-                with builder.if_else(there) as (inside, outside):
-                    with inside:
-                        self.copy_line(goal, z, y)
-                    with outside:
-                        self.fill(goal, 0, row_step)
-
-            counted(builder, 0, reach, line, name="line")
-
-        counted(builder, 0, planes.taps, plane, name="plane")
-
-    def within(self, position: Value, size: int) -> Value:
-        """0 ≤ position < size."""
-        return self.writer.builder.icmp_unsigned("<", position, I64(size))
-
-    def copy_line(self, goal: Value, plane: Value, row: Value) -> None:
-        """One row, with what is outside of it to the left and to the right."""
-        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
-        planes, rows, columns = self.lattice.axes
-        first, last = max(0, columns.start), min(columns.source, columns.start + columns.reach)
-        before = min(columns.reach, max(0, -columns.start))
-        pixels, channels = max(0, last - first), plan.source_channels
-        taken = channels if plan.lanewise else plan.summed
-        self.fill(goal, 0, before * plan.band_pixel)
-        if pixels:
-            offset = linear(
-                builder,
-                (self.image, planes.source * rows.source * columns.source * channels),
-                (plane, rows.source * columns.source * channels),
-                (row, columns.source * channels),
-                (self.group, 0 if plan.lanewise else taken),
-                (I64(1), first * channels),
-            )
-            source = plan.stored.at(builder, writer.a, offset)
-            target = plan.packed.at(builder, goal, before * plan.band_pixel)
-            dense = taken == channels == plan.band_pixel
-            counts = [I64(1), I64(pixels * taken)] if dense else [I64(pixels), I64(taken)]
-            copy = Copy.of(plan.stored, plan.packed, 0, 1)
-            writer.call(copy, [source, target, *counts, I64(channels), I64(1), I64(plan.band_pixel)])
-        self.fill(goal, (before + pixels) * plan.band_pixel, columns.reach * plan.band_pixel)
-
-    def fill(self, goal: Value, start: int, end: int) -> None:
-        """Zeros, in whole vectors; what they overwrite behind the end is written after them."""
-        plan, builder = self.writer.plan, self.writer.builder
-        vectors = -(-(end - start) // plan.lanes)
-
-        def vector(v: Value, _: list[Value]) -> None:
-            offset = linear(builder, (v, plan.lanes), (I64(1), start))
-            plan.packed.store(builder, plan.packed.zero, plan.packed.at(builder, goal, offset))
-
-        counted(builder, 0, vectors, vector, name="zeros")

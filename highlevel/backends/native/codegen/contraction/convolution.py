@@ -1,17 +1,8 @@
-"""How convolutions are cut. Numbers in, numbers out, as in `blocking`.
+"""How convolutions and their input gradients are cut. Numbers in, numbers out, as in `blocking`.
 
-The convolution and its input gradient are one thing, a *lattice* convolution: points of the result lie on a lattice,
-and each is a sum over taps and channels of what is read at steps from where the point is,
-
-    out[goal(p), j] = Σ_t,c in[p · step + start + t · tap_step, c] · kernel[kernel_start + t · kernel_step, c, j]
-
-for each spatial axis; what lies outside of `in` is zero. A convolution is one lattice. Its input gradient has one for
-each remainder of the input positions by the strides, since a kernel's tap meets only every stride-th position; taps
-run backwards there, channels and filters change places.
-
-A row of points is cut into tiles for the micro-kernel, whose reduction runs over taps and channels. Where the window
-reaches over the border, a thread first copies the *band* of rows that it works on, borders included, which also moves
-what it needs into its second-level cache; elsewhere it reads in place.
+A row of points of a lattice (see `geometry`) is cut into tiles for the micro-kernel, whose reduction runs over taps and
+channels. Where the window reaches over the border, a thread first copies the band that it works on (see `band`);
+elsewhere it reads in place.
 """
 
 from __future__ import annotations
@@ -20,17 +11,13 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import Literal
 
-from highlevel.ir.dtypes import DType, float32
-
+from .band import Band
 from .blocking import (
     L2_BYTES,
-    PAGE_BYTES,
     UNIT_FLOPS,
     Cut,
-    Gemm,
     Matrix,
     Target,
     aligned,
@@ -38,162 +25,24 @@ from .blocking import (
     converts_halves,
     runs_of_panels,
 )
+from .geometry import Axes, Conv, forward_axes, gradient_axes
 from .microkernel import Level
 from .values import Vectors, computed_in
 
+BAND_BYTES = L2_BYTES // 4
 BAND_ROWS = 8  # of points: what a band has in common with the next one is copied twice
+BAND_POINTS = 256  # of the last images: the kernel is read once for each band, so bands must not be small
 FEW_UNITS = 16
-PACKING_POINTS = 512  # with fewer points than this, packing the kernel costs more than it saves
-
-
-@dataclass(frozen=True, slots=True)
-class Conv:
-    """A convolution, channels last: x (images, *sizes, channels), kernel (*window, channels / groups, filters).
-
-    `packed` says that the kernel comes as `emit_conv_pack` left it.
-    """
-
-    images: int
-    sizes: tuple[int, ...]
-    channels: int
-    filters: int
-    window: tuple[int, ...]
-    strides: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int = 1
-    dtype: DType = float32
-    packed: bool = False
-
-    @classmethod
-    def same(cls, images: int, size: int, channels: int, filters: int, window: int, stride: int = 1) -> Conv:
-        """A square 2-D convolution that keeps the size, but for strides: what most networks are made of."""
-        low = (window - 1) // 2
-        pads = ((low, window - 1 - low),) * 2
-        return cls(images, (size,) * 2, channels, filters, (window,) * 2, (stride,) * 2, pads, (1, 1))
-
-    @property
-    def points(self) -> tuple[int, ...]:
-        """The spatial sizes of the result."""
-        axes = zip(self.sizes, self.window, self.strides, self.padding, self.dilation, strict=True)
-        return tuple((s + low + high - (w - 1) * d - 1) // step + 1 for s, w, step, (low, high), d in axes)
-
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions, those with zeros of the border included."""
-        taps = math.prod(self.window) * self.channels // self.groups
-        return 2 * self.images * math.prod(self.points) * self.filters * taps
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether this is a matrix product of pixels and kernel."""
-        ones = (1,) * len(self.window)
-        return self.window == ones and self.strides == ones and not any(sum(pads) for pads in self.padding)
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether each channel has a filter of its own."""
-        return self.groups == self.channels == self.filters and self.groups > 1
-
-    def in_three_dimensions(self) -> Conv:
-        """The same with spatial axes of size 1 in front, so that there are three."""
-        more = 3 - len(self.sizes)
-        return dataclasses.replace(
-            self,
-            sizes=(1,) * more + self.sizes,
-            window=(1,) * more + self.window,
-            strides=(1,) * more + self.strides,
-            padding=((0, 0),) * more + self.padding,
-            dilation=(1,) * more + self.dilation,
-        )
-
-    def as_gemm(self, *, transposed: bool) -> Gemm:
-        """A pointwise convolution of one group: pixels times kernel. Its input gradient: cotangents times kernelᵀ."""
-        pixels, inner, outer = self.images * math.prod(self.sizes), self.channels, self.filters
-        if transposed:
-            gemm = Gemm.dense(pixels, inner, outer, self.dtype, transpose_b=True)
-        else:
-            gemm = Gemm.dense(pixels, outer, inner, self.dtype)
-        return dataclasses.replace(gemm, packed=self.packed)
-
-
-# Lattices ------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """One spatial axis of a lattice, as in the module's formula; `source`, `goal`: sizes of what is read, written."""
-
-    source: int
-    goal: int
-    points: int
-    step: int
-    start: int
-    taps: int
-    tap_step: int
-    goal_start: int = 0
-    goal_step: int = 1
-    kernel_start: int = 0
-    kernel_step: int = 1
-
-    @property
-    def reach(self) -> int:
-        """How many positions all points together read from, the first and the last included."""
-        return self.reach_of(self.points)
-
-    def reach_of(self, points: int) -> int:
-        """How many positions so many neighbouring points read from."""
-        return (points - 1) * self.step + (self.taps - 1) * self.tap_step + 1 if self.taps else 0
-
-    @property
-    def inside(self) -> bool:
-        """Whether nothing is read outside."""
-        return self.start >= 0 and self.start + self.reach <= self.source
-
-
-Axes = tuple[Axis, Axis, Axis]
-
-
-def forward_axes(conv: Conv) -> Axes:
-    """The lattice of a convolution (three spatial axes)."""
-    depth, row, column = (
-        Axis(size, points, points, stride, -low, window, dilation)
-        for size, points, stride, (low, _), window, dilation in zip(
-            conv.sizes, conv.points, conv.strides, conv.padding, conv.window, conv.dilation, strict=True
-        )
-    )
-    return depth, row, column
-
-
-def gradient_axes(conv: Conv) -> Iterator[Axes]:
-    """The lattices of the input gradient: one for each remainder of the input positions by the strides."""
-    for rests in product(*(range(stride) for stride in conv.strides)):
-        depth, row, column = (_gradient_axis(conv, i, rest) for i, rest in enumerate(rests))
-        if depth.points > 0 and row.points > 0 and column.points > 0:
-            yield depth, row, column
-
-
-def _gradient_axis(conv: Conv, i: int, rest: int) -> Axis:
-    stride, dilation, (low, _) = conv.strides[i], conv.dilation[i], conv.padding[i]
-    meets = [tap for tap in range(conv.window[i]) if (rest + low - tap * dilation) % stride == 0]
-    size = conv.sizes[i]
-    axis = Axis(conv.points[i], size, -(-(size - rest) // stride), 1, 0, len(meets), 0, rest, stride)
-    if not meets:
-        return axis
-    last, apart = meets[-1], meets[-1] - meets[-2] if len(meets) > 1 else 1
-    return dataclasses.replace(
-        axis,
-        start=(rest + low - last * dilation) // stride,
-        tap_step=apart * dilation // stride if len(meets) > 1 else 1,
-        kernel_start=last,
-        kernel_step=-apart,
-    )
+PACKING_POINTS = 128  # with fewer points than this, packing the kernel costs more than it saves
 
 
 # Plans ---------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """One lattice, cut: a row of points into tiles, rows into bands. `copy` says that bands are copied."""
+    """One lattice, cut: a row of points into tiles, rows and images into bands. `copy` says that bands are copied."""
 
     axes: Axes
+    images: Cut
     tiles: Cut
     bands: Cut
     copy: bool
@@ -301,36 +150,21 @@ class ConvPlan:
         """Of the packed kernel: (group, panel, tap, summed channel, column)."""
         return self.groups * self.taps * self.summed * self.padded_columns
 
-    # Bands -----------------------------------------------------------------------------------------------------------
-    @property
-    def band_pixel(self) -> int:
-        """Elements of a pixel in a band; more than there are where tiles would collide in the cache."""
-        channels = self.source_channels if self.lanewise else self.summed
-        size = self.packed.dtype.size_bytes
-        return channels + self.lanes if channels * size % (PAGE_BYTES // 2) == 0 else channels
+    # Reading ---------------------------------------------------------------------------------------------------------
+    def band(self, lattice: Lattice) -> Band:
+        """What a thread copies."""
+        taken = self.source_channels if self.lanewise else self.summed
+        return Band(
+            lattice.axes, lattice.images.size, lattice.bands.size, self.source_channels, taken, self.stored, self.packed
+        )
 
-    def band_row(self, axes: Axes) -> int:
-        """Elements of a row in a band."""
-        return axes[2].reach * self.band_pixel
-
-    def band_rows(self, lattice: Lattice) -> int:
-        """Rows in a band, of one plane."""
-        return lattice.axes[1].reach_of(lattice.bands.size)
-
-    def band_elements(self, lattice: Lattice) -> int:
-        """In a band, with what copies of whole vectors may write behind it."""
-        if not lattice.copy:
-            return 0
-        return lattice.axes[0].taps * self.band_rows(lattice) * self.band_row(lattice.axes) + 2 * self.lanes
-
-    # Steps -----------------------------------------------------------------------------------------------------------
-    def steps(self, lattice: Lattice) -> tuple[int, int, int]:
-        """Between planes, rows and pixels of what the micro-kernel reads."""
+    def steps(self, lattice: Lattice) -> tuple[int, int, int, int]:
+        """Between images, planes, rows and pixels of what the micro-kernel reads."""
         if lattice.copy:
-            row = self.band_row(lattice.axes)
-            return self.band_rows(lattice) * row, row, self.band_pixel
-        _, rows, columns = (axis.source for axis in lattice.axes)
-        return rows * columns * self.source_channels, columns * self.source_channels, self.source_channels
+            return self.band(lattice).steps
+        planes, rows, columns = (axis.source for axis in lattice.axes)
+        row = columns * self.source_channels
+        return planes * rows * row, rows * row, row, self.source_channels
 
     def tap_step(self, axis: int, b_row: int) -> int:
         """Between taps of the kernel along an axis, when summed channels are `b_row` apart."""
@@ -346,7 +180,7 @@ class ConvPlan:
         if not all(axis.taps for axis in lattice.axes):
             return [(0, Level(0, 0))]
         found: list[tuple[int | None, Level]] = []
-        for i, (axis, step) in enumerate(zip(lattice.axes, self.steps(lattice), strict=True)):
+        for i, (axis, step) in enumerate(zip(lattice.axes, self.steps(lattice)[1:], strict=True)):
             apart = 1 if lattice.copy and i == 0 else axis.tap_step  # a band holds the planes that are needed
             level = Level(apart * step, axis.kernel_step * self.tap_step(i, b_row))
             if axis.taps > 1:
@@ -362,7 +196,12 @@ class ConvPlan:
     # Work ------------------------------------------------------------------------------------------------------------
     def units(self, lattice: Lattice) -> int:
         """How many pieces of work there are."""
-        return self.conv.images * self.groups * lattice.axes[0].points * lattice.bands.pieces * self.panel_groups.pieces
+        return math.prod(self.unit_bases(lattice))
+
+    def unit_bases(self, lattice: Lattice) -> tuple[int, int, int, int, int]:
+        """Images, groups, planes, bands, groups of panels."""
+        planes = lattice.axes[0].points
+        return lattice.images.pieces, self.groups, planes, lattice.bands.pieces, self.panel_groups.pieces
 
     @property
     def shared_elements(self) -> int:
@@ -372,7 +211,8 @@ class ConvPlan:
     @property
     def private_elements(self) -> int:
         """A thread's own part of the workspace: its band."""
-        return aligned(max((self.band_elements(lattice) for lattice in self.lattices), default=0), self.packed)
+        bands = (self.band(lattice).elements for lattice in self.lattices if lattice.copy)
+        return aligned(max(bands, default=0), self.packed)
 
     def workspace_bytes(self, nthreads: int) -> int:
         """How large the workspace has to be; it is best aligned to 64 bytes."""
@@ -417,10 +257,21 @@ def _plan_lattice(plan: ConvPlan, axes: Axes, height: int) -> Lattice:
     tiles = Cut.by(axes[2].points, height)
     row_flops = 2 * axes[2].points * math.prod(axis.taps for axis in axes) * plan.summed * plan.width
     worth = -(-UNIT_FLOPS // max(1, row_flops))
-    row_bytes = axes[0].taps * axes[2].reach * plan.band_pixel * plan.packed.dtype.size_bytes
-    fit = (L2_BYTES // 4 // max(1, row_bytes) - (axes[1].taps - 1) * axes[1].tap_step - 1) // axes[1].step + 1
-    rows = max(1, min(fit, max(worth, BAND_ROWS))) if copy else max(1, worth)
-    return Lattice(axes, tiles, Cut.by(axes[1].points, rows), copy)
+    images, rows = 1, max(1, min(axes[1].points, max(worth, BAND_ROWS) if copy else worth))
+    points = rows * axes[2].points
+    if rows >= axes[1].points and axes[0].points == 1:  # whole images: perhaps several
+        images = max(1, min(plan.conv.images, BAND_POINTS // max(1, points)))
+    lattice = Lattice(axes, Cut.by(plan.conv.images, images), tiles, Cut.by(axes[1].points, rows), copy)
+    while copy and images > 1 and _band_bytes(plan, lattice) > 2 * BAND_BYTES:
+        images -= 1
+        lattice = dataclasses.replace(lattice, images=Cut.by(plan.conv.images, images))
+    while copy and lattice.bands.size > 1 and _band_bytes(plan, lattice) > BAND_BYTES * (2 if images > 1 else 1):
+        lattice = dataclasses.replace(lattice, bands=Cut.by(axes[1].points, lattice.bands.size - 1))
+    return lattice
+
+
+def _band_bytes(plan: ConvPlan, lattice: Lattice) -> int:
+    return plan.band(lattice).elements * plan.packed.dtype.size_bytes
 
 
 def _cut_channels(plan: ConvPlan, panel: int) -> Cut:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llvmlite import ir
-
-from .blocking import Gemm, GemmPlan
+from .blocking import GemmPlan
 from .convolution import ConvPlan
 from .helpers import Helpers, place
 from .microkernel import ACCUMULATE, FINISH, Epilogue, Level, MicroKernel, Tile
 from .packing import Copy
-from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, counted, larger, smaller
-from .work import Share, digits, linear, piece_range, piece_start
+from .values import I32, I64, Builder, Value, Vectors, counted, larger, smaller
+from .work import Share, define, digits, linear, piece_range, piece_start
 
 
 def emit_gemm(
@@ -35,7 +33,7 @@ def emit_gemm(
     }
     functions = []
     for symbol, phase in zip(phase_names(name, plan.phases), plan.phases, strict=True):
-        driver = Driver.begin(module, symbol, plan, epilogue, helpers)
+        driver = Driver.begin(module, symbol, plan, epilogue, helpers, plain=phase != "combine")
         emitters[phase](driver)
         driver.builder.ret_void()
         functions.append(driver.function)
@@ -47,11 +45,7 @@ def emit_pack(module: Value, name: str, plan: GemmPlan, helpers: Helpers | None 
 
     `plan` is that of the product whose B is not packed yet; `packed_bytes(plan)` says how large the result is.
     """
-    function_type = ir.FunctionType(VOID, [POINTER, POINTER, I32, I32])
-    function = ir.Function(module, function_type, name)
-    function.attributes.add("nounwind")
-    b, packed, tid, nthreads = function.args
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    function, builder, (b, packed, tid, nthreads) = define(module, name, 2)
     share = Share.of(builder, tid, nthreads)
     Driver(module, function, builder, plan, None, b, b, b, packed, share, (), helpers).emit_pack()
     builder.ret_void()
@@ -89,14 +83,18 @@ class Driver:
 
     @classmethod
     def begin(
-        cls, module: Value, name: str, plan: GemmPlan, epilogue: Epilogue | None, helpers: Helpers | None
+        cls,
+        module: Value,
+        name: str,
+        plan: GemmPlan,
+        epilogue: Epilogue | None,
+        helpers: Helpers | None,
+        *,
+        plain: bool,
     ) -> Driver:
-        extra = [POINTER] * (epilogue.operands if epilogue else 0)
-        function_type = ir.FunctionType(VOID, [POINTER] * 4 + [I32, I32, *extra])
-        function = ir.Function(module, function_type, name)
-        function.attributes.add("nounwind")
-        a, b, c, workspace, tid, nthreads, *operands = function.args
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
+        extra = epilogue.operands if epilogue else 0
+        function, builder, arguments = define(module, name, 4, extra, plain=plain)
+        a, b, c, workspace, tid, nthreads, *operands = arguments
         share = Share.of(builder, tid, nthreads)
         return cls(module, function, builder, plan, epilogue, a, b, c, workspace, share, tuple(operands), helpers)
 
@@ -220,67 +218,60 @@ class Unit:
     tiles: tuple[Value, Value]
     panels: tuple[Value, Value]
     blocks: tuple[Value, Value]  # of the reduction
-    extent: tuple[Value, Value]  # what of the reduction they cover
 
     @classmethod
     def of(cls, driver: Driver, batch: Value, part: Value, block: Value, group: Value) -> Unit:
         plan, builder = driver.plan, driver.builder
         blocks = piece_range(builder, plan.parts, part)
-        first, end = (piece_start(builder, plan.reduction, block) for block in blocks)
         tiles = piece_range(builder, plan.row_blocks, block)
-        return cls(driver, batch, part, tiles, piece_range(builder, plan.panel_groups, group), blocks, (first, end))
+        return cls(driver, batch, part, tiles, piece_range(builder, plan.panel_groups, group), blocks)
 
     def emit(self, begins: Value) -> None:
-        """Copies and packs what this unit needs – A only when a block `begins` –, then multiplies."""
-        driver, plan, builder = self.driver, self.driver.plan, self.driver.builder
-        if plan.a == "copy":
-            with builder.if_then(begins):
-                self._copy_a()
-        if plan.b == "private":
-            base = driver._panel_offset(self.panels[0])
-            driver._pack_panels(self.batch, *self.panels, *self.extent, self._packed_b(), base)
+        """Blocks of the reduction: copies and packs what is needed, then multiplies.
+
+        A copy of A that is good for the whole reduction is made only where a block of rows `begins`.
+        """
+        plan, builder = self.driver.plan, self.driver.builder
 
         def block(k: Value, _: list[Value]) -> None:
-            for first, last, vectors, ragged in plan.panels():
-                low, high = larger(builder, self.panels[0], I64(first)), smaller(builder, self.panels[1], I64(last))
-
-                def panel(p: Value, _: list[Value], vectors: int = vectors, ragged: bool = ragged) -> None:
-                    self._multiply_panel(k, p, vectors, ragged)
-
-                counted(builder, low, high, panel, name="panel")
+            extent = piece_range(builder, plan.reduction, k)
+            if plan.a == "copy" and plan.reduction.pieces == 1:
+                with builder.if_then(begins):
+                    self._copy_a(*extent)
+            elif plan.a == "copy":
+                self._copy_a(*extent)
+            if plan.b == "private":
+                base = self.driver._panel_offset(self.panels[0])
+                self.driver._pack_panels(self.batch, *self.panels, *extent, self._packed_b(), base)
+            call = _Call(self, extent, self._flags(k))
+            if plan.rows_first:
+                self._each_tile(lambda row, rows: self._each_panel(lambda *panel: call.emit(row, rows, *panel)))
+            else:
+                self._each_panel(lambda *panel: self._each_tile(lambda row, rows: call.emit(row, rows, *panel)))
 
         counted(builder, *self.blocks, block, name="reduction")
 
-    def _multiply_panel(self, block: Value, panel: Value, vectors: int, ragged: bool) -> None:
+    def _each_tile(self, body: Callable[[Value, int], None]) -> None:
+        """For each tile: its first row, how many rows it has."""
         plan, builder = self.driver.plan, self.driver.builder
-        start, end = piece_range(builder, plan.reduction, block)
-        column = self.driver._panel_offset(panel)
-        b, b_step = self._b(start, column, vectors)
-        inside = builder.sub(I64(plan.gemm.n), column) if ragged else I64(vectors * plan.lanes)
         for first, last, rows in plan.rows.segments:
-            kernel = self._kernel(rows, vectors, ragged, b_step)
-            function = place(self.driver.module, kernel, self.driver.helpers)
-
-            def tile(t: Value, _: list[Value], function: Value = function) -> None:
-                row = piece_start(builder, plan.rows, t)
-                builder.call(
-                    function,
-                    [
-                        self._a(start, row),
-                        b,
-                        self._c(row, column),
-                        inside,
-                        self._flags(block),
-                        row,
-                        column,
-                        self.batch,
-                        builder.sub(end, start),
-                        *self._operands(),
-                    ],
-                )
-
             low, high = larger(builder, self.tiles[0], I64(first)), smaller(builder, self.tiles[1], I64(last))
+
+            def tile(t: Value, _: list[Value], rows: int = rows) -> None:
+                body(piece_start(builder, plan.rows, t), rows)
+
             counted(builder, low, high, tile, name="tile")
+
+    def _each_panel(self, body: Callable[[Value, int, bool], None]) -> None:
+        """For each panel: its first column, how many vectors it has, whether it is partly outside."""
+        plan, builder = self.driver.plan, self.driver.builder
+        for first, last, vectors, ragged in plan.panels():
+            low, high = larger(builder, self.panels[0], I64(first)), smaller(builder, self.panels[1], I64(last))
+
+            def panel(p: Value, _: list[Value], vectors: int = vectors, ragged: bool = ragged) -> None:
+                body(self.driver._panel_offset(p), vectors, ragged)
+
+            counted(builder, low, high, panel, name="panel")
 
     def _kernel(self, rows: int, vectors: int, ragged: bool, b_step: int) -> MicroKernel:
         plan, gemm = self.driver.plan, self.driver.plan.gemm
@@ -311,21 +302,19 @@ class Unit:
 
     # Addresses -------------------------------------------------------------------------------------------------------
     def _a(self, start: Value, row: Value) -> Value:
+        """Where a tile's part for a block of the reduction begins."""
         driver, plan, gemm = self.driver, self.driver.plan, self.driver.plan.gemm
         if plan.a == "direct":
             return driver._operand(driver.a, self.batch, gemm.a.batch, (row, gemm.a.row), (start, gemm.a.column))
-        k = driver.builder.sub(start, self.extent[0])
         i = driver.builder.sub(row, piece_start(driver.builder, plan.rows, self.tiles[0]))
-        across, along = (k, i) if gemm.a.row == 1 else (i, k)
-        return plan.packed.at(
-            driver.builder, driver._private(), linear(driver.builder, (across, plan.a_copy_step), (along, 1))
-        )
+        offset = linear(driver.builder, (i, 1 if gemm.a.row == 1 else plan.a_copy_step))
+        return plan.packed.at(driver.builder, driver._private(), offset)
 
-    def _copy_a(self) -> None:
+    def _copy_a(self, start: Value, stop: Value) -> None:
         driver, plan, gemm, builder = self.driver, self.driver.plan, self.driver.plan.gemm, self.driver.builder
         row, end = (piece_start(builder, plan.rows, tile) for tile in self.tiles)
-        source = driver._operand(driver.a, self.batch, gemm.a.batch, (row, gemm.a.row), (self.extent[0], gemm.a.column))
-        rows, reduction = builder.sub(end, row), builder.sub(self.extent[1], self.extent[0])
+        source = driver._operand(driver.a, self.batch, gemm.a.batch, (row, gemm.a.row), (start, gemm.a.column))
+        rows, reduction = builder.sub(end, row), builder.sub(stop, start)
         along, across = (gemm.a.column, gemm.a.row) if gemm.a.row == 1 else (gemm.a.row, gemm.a.column)
         counts = (reduction, rows) if gemm.a.row == 1 else (rows, reduction)
         driver.copy(source, driver._private(), counts, (along, across), plan.a_copy_step)
@@ -334,21 +323,19 @@ class Unit:
         """Where this thread packs its panels: behind its copy of A."""
         return self.driver.plan.packed.at(self.driver.builder, self.driver._private(), self.driver.plan.a_copy_elements)
 
-    def _b(self, start: Value, column: Value, vectors: int) -> tuple[Value, int]:
-        """Where a panel's part for this block of the reduction begins, and the step between its rows."""
+    def _b(self, start: Value, stop: Value, column: Value, vectors: int) -> tuple[Value, int]:
+        """Where a panel's part for a block of the reduction begins, and the step between its rows."""
         driver, plan, builder = self.driver, self.driver.plan, self.driver.builder
-        gemm: Gemm = plan.gemm
+        gemm = plan.gemm
         if plan.b == "direct":
             source = driver._operand(driver.b, self.batch, gemm.b.batch, (start, gemm.b.row), (column, 1))
             return source, gemm.b.row
         width = vectors * plan.lanes
         if plan.b == "private":
-            k = builder.sub(start, self.extent[0])
-            base = driver._panel_offset(self.panels[0])
-            before = builder.mul(builder.sub(column, base), builder.sub(self.extent[1], self.extent[0]))
-            return plan.packed.at(builder, self._packed_b(), builder.add(before, linear(builder, (k, width)))), width
+            before = builder.sub(column, driver._panel_offset(self.panels[0]))
+            return plan.packed.at(builder, self._packed_b(), builder.mul(before, builder.sub(stop, start))), width
         whole = driver.b if plan.b == "packed" else driver.workspace
-        offset = linear(driver.builder, (self.batch, plan.packed_elements), (column, gemm.k), (start, width))
+        offset = linear(builder, (self.batch, plan.packed_elements), (column, gemm.k), (start, width))
         return plan.packed.at(builder, whole, offset), width
 
     def _c(self, row: Value, column: Value) -> Value:
@@ -372,3 +359,23 @@ class Unit:
         last = builder.icmp_signed("==", block, builder.sub(self.blocks[1], I64(1)))
         flags = builder.select(later, I32(ACCUMULATE), I32(0))
         return builder.or_(flags, builder.select(last, I32(FINISH), I32(0)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Calls of the micro-kernel for one block of the reduction."""
+
+    unit: Unit
+    extent: tuple[Value, Value]
+    flags: Value
+
+    def emit(self, row: Value, rows: int, column: Value, vectors: int, ragged: bool) -> None:
+        """One tile of one panel."""
+        unit, driver, plan, builder = self.unit, self.unit.driver, self.unit.driver.plan, self.unit.driver.builder
+        start, stop = self.extent
+        b, b_step = unit._b(start, stop, column, vectors)
+        kernel = unit._kernel(rows, vectors, ragged, b_step)
+        inside = builder.sub(I64(plan.gemm.n), column) if ragged else I64(vectors * plan.lanes)
+        places = [unit._a(start, row), b, unit._c(row, column), inside, self.flags, row, column, unit.batch]
+        function = place(driver.module, kernel, driver.helpers)
+        builder.call(function, [*places, builder.sub(stop, start), *unit._operands()])

@@ -3,8 +3,8 @@
     dk[k, c, o] = Σ_n,p x[n, p · stride + k · dilation − low, c] · g[n, p, o]
 
 For each tap, rows of the micro-kernel are input channels, columns are filters, and the reduction runs over images and
-points. Points are taken in *blocks* of a few hundred, so that what they need of x and g stays in the second-level
-cache while all taps and tiles pass over it. Where a tap reaches over the border, the range of points is clipped.
+points. Points are taken in *blocks* of a hundred or so: a thread copies what it needs of x (a band, borders included)
+and of g (panels of filters), and lets all taps and tiles pass over them while they are in its caches.
 
 A unit is a block of rows times a group of panels, all taps included; when those are few, the blocks of points are
 divided into parts, which are summed apart and joined in order by a second phase.
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from llvmlite import ir
-
+from .band import Band, BandCopy
 from .blocking import (
     L2_BYTES,
     PARTIAL_UNITS,
@@ -30,14 +30,15 @@ from .blocking import (
     converts_halves,
     runs_of_panels,
 )
-from .convolution import Conv
 from .gemm import phase_names
+from .geometry import Axes, Conv, forward_axes
 from .helpers import Helpers, place
 from .microkernel import ACCUMULATE, FINISH, Level, MicroKernel
-from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, computed_in, counted, larger, smaller
-from .work import Share, digits, linear, piece_range, piece_start
+from .packing import Copy
+from .values import I32, I64, Builder, Value, Vectors, computed_in, counted, larger, smaller
+from .work import Share, define, digits, linear, piece_range, piece_start
 
-BLOCK_POINTS = 256  # a tile is read and written once for each block, so blocks must not be short
+BLOCK_POINTS = 128  # their panels fit the first-level cache; a tile is read and written once for each block
 COMBINED = 64  # vectors that a thread joins at a time
 
 
@@ -79,8 +80,8 @@ class KernelGradPlan:
         return Vectors(self.conv.dtype, self.lanes, self.fused, self.halves)
 
     @property
-    def sums(self) -> Vectors:
-        """Elements of partial sums."""
+    def packed(self) -> Vectors:
+        """Elements of copies and of partial sums."""
         return dataclasses.replace(self.stored, dtype=computed_in(self.conv.dtype))
 
     @property
@@ -104,6 +105,11 @@ class KernelGradPlan:
         return self.conv.filters // self.groups
 
     @property
+    def axes(self) -> Axes:
+        """Of what x is read for."""
+        return forward_axes(self.conv)
+
+    @property
     def ragged(self) -> bool:
         """Whether the last vector is partly outside."""
         return self.width % self.lanes != 0
@@ -120,33 +126,67 @@ class KernelGradPlan:
     @property
     def sums_elements(self) -> int:
         """Of one part's sums, in whole vectors and cache lines."""
-        return aligned(-(-self.kernel_elements // self.lanes) * self.lanes, self.sums)
+        return aligned(-(-self.kernel_elements // self.lanes) * self.lanes, self.packed)
 
     @property
     def units(self) -> int:
         """How many pieces of work there are."""
         return self.parts.pieces * self.groups * self.row_blocks.pieces * self.panel_groups.pieces
 
+    @property
+    def unit_bases(self) -> tuple[int, int, int, int]:
+        """Parts, groups, blocks of rows, groups of panels."""
+        return self.parts.pieces, self.groups, self.row_blocks.pieces, self.panel_groups.pieces
+
+    # Copies ----------------------------------------------------------------------------------------------------------
+    @property
+    def group_width(self) -> int:
+        """Columns of a group of panels, at most."""
+        return self.panel_groups.size * self.columns.size * self.lanes
+
+    @property
+    def band(self) -> Band:
+        """What is copied of x."""
+        rows = self.row_blocks.size * self.rows.size
+        taken = min(self.width, self.group_width) if self.lanewise else min(self.height, rows)
+        return Band(self.axes, self.images.size, self.bands.size, self.conv.channels, taken, self.stored, self.packed)
+
+    @property
+    def block_points(self) -> int:
+        """Points of a block, at most."""
+        return self.images.size * self.bands.size * self.conv.points[2]
+
+    @property
+    def private_elements(self) -> int:
+        """A thread's own part of the workspace: a band of x, panels of g."""
+        return aligned(self.panels_offset + self.block_points * self.group_width, self.packed)
+
+    @property
+    def panels_offset(self) -> int:
+        """Where the panels are in it."""
+        return aligned(self.band.elements, self.packed)
+
+    @property
+    def shared_elements(self) -> int:
+        """What all threads share in the workspace: sums of the parts."""
+        return self.parts.pieces * self.sums_elements if self.apart else 0
+
     def workspace_bytes(self, nthreads: int) -> int:
-        """How large the workspace has to be, for any number of threads; it is best aligned to 64 bytes."""
-        return self.parts.pieces * self.sums_elements * self.sums.dtype.size_bytes if self.apart else 0
+        """How large the workspace has to be; it is best aligned to 64 bytes."""
+        return (self.shared_elements + nthreads * self.private_elements) * self.packed.dtype.size_bytes
 
 
 def plan_conv_kernel_grad(conv: Conv, target: Target) -> KernelGradPlan:
     """The plan for the cotangent of a convolution's kernel."""
-    conv = conv.in_three_dimensions()
-    if conv.pointwise:  # images and rows are one axis
-        rows = conv.images * math.prod(conv.sizes[:-1])
-        conv = dataclasses.replace(conv, images=1, sizes=(1, rows, conv.sizes[-1]))
+    conv = _pixels_in_rows(conv.in_three_dimensions())
     lanes = target.vector_bytes // computed_in(conv.dtype).size_bytes
     planes, rows, points = conv.points
     one = Cut(1, 1)
-    halves = converts_halves(target)
-    plan = KernelGradPlan(conv, lanes, target.fma, halves, one, one, one, one, one, one, one)
+    plan = KernelGradPlan(conv, lanes, target.fma, converts_halves(target), one, one, one, one, one, one, one)
     tiles, columns = choose_tiles(plan.height, -(-plan.width // lanes), BLOCK_POINTS, target.vector_registers)
-    images = max(1, BLOCK_POINTS // max(1, rows * points))
+    images = max(1, BLOCK_POINTS // max(1, rows * points)) if planes == 1 else 1
     bands = Cut.by(rows, max(1, BLOCK_POINTS // max(1, points)))
-    chunk = L2_BYTES // 4 // (math.prod(conv.window) * plan.sums.dtype.size_bytes)  # elements of the result, per tap
+    chunk = L2_BYTES // 4 // (math.prod(conv.window) * plan.packed.dtype.size_bytes)  # elements of the result, per tap
     row_blocks = Cut.by(tiles.pieces, max(1, math.isqrt(max(1, chunk)) // max(1, tiles.size)))
     across = max(1, chunk // max(1, -(-plan.height // row_blocks.pieces)) // (columns.size * lanes))
     plan = dataclasses.replace(
@@ -154,14 +194,25 @@ def plan_conv_kernel_grad(conv: Conv, target: Target) -> KernelGradPlan:
         rows=tiles,
         columns=columns,
         row_blocks=row_blocks,
-        panel_groups=Cut.by(columns.pieces, across),
+        panel_groups=Cut.by(columns.pieces, min(across, 1) if plan.lanewise else across),
         images=Cut.by(conv.images, images),
         bands=bands,
     )
+    while plan.row_blocks.size > 1 and plan.band.elements * plan.packed.dtype.size_bytes > L2_BYTES // 2:
+        plan = dataclasses.replace(plan, row_blocks=Cut.by(tiles.pieces, plan.row_blocks.size // 2))
     blocks = plan.images.pieces * max(planes, 0) * bands.pieces
     worth = conv.flops // max(1, plan.units) // UNIT_FLOPS
     parts = max(1, min(-(-PARTIAL_UNITS // max(1, plan.units)), worth, blocks))
     return dataclasses.replace(plan, parts=Cut(blocks, parts))
+
+
+def _pixels_in_rows(conv: Conv) -> Conv:
+    """A pointwise convolution does not care which pixels are beside each other: rows of a good length, of one image."""
+    if not conv.pointwise:
+        return conv
+    pixels = conv.images * math.prod(conv.sizes)
+    points = max((n for n in range(1, BLOCK_POINTS + 1) if pixels % n == 0), default=1)
+    return dataclasses.replace(conv, images=1, sizes=(1, pixels // points, points))
 
 
 def emit_conv_kernel_grad(
@@ -170,26 +221,14 @@ def emit_conv_kernel_grad(
     """Defines a kernel gradient in a module: functions as `emit_gemm` makes them; a is x, b the cotangent of y."""
     functions = []
     for symbol, phase in zip(phase_names(name, plan.phases), plan.phases, strict=True):
-        function = ir.Function(module, ir.FunctionType(VOID, [POINTER] * 4 + [I32, I32]), symbol)
-        function.attributes.add("nounwind")
-        x, g, goal, workspace, tid, nthreads = function.args
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        share = Share.of(builder, tid, nthreads)
-        writer = _Writer(module, builder, plan, helpers, x, g, goal, workspace, share)
+        function, builder, arguments = define(module, symbol, 4, plain=phase != "combine")
+        x, g, goal, workspace, tid, nthreads = arguments
+        writer = _Writer(module, builder, plan, helpers, x, g, goal, workspace, Share.of(builder, tid, nthreads))
         if plan.kernel_elements:
             writer.compute() if phase == "compute" else writer.combine()
         builder.ret_void()
         functions.append(function)
     return tuple(functions)
-
-
-@dataclass(frozen=True, slots=True)
-class _Range:
-    """Points of one axis that a tap meets: from `first`, `count` of them; `position` is what the first one reads."""
-
-    first: Value
-    count: Value
-    position: Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +245,17 @@ class _Writer:
     workspace: Value
     share: Share
 
+    def call(self, helper: Copy | MicroKernel, arguments: list[Value]) -> None:
+        """Calls a function that is shared."""
+        self.builder.call(place(self.module, helper, self.helpers), arguments)
+
     def compute(self) -> None:
         """All units of this thread."""
         plan, builder = self.plan, self.builder
         first, end = self.share.range(builder, plan.units)
-        bases = (plan.parts.pieces, plan.groups, plan.row_blocks.pieces, plan.panel_groups.pieces)
 
         def unit(u: Value, _: list[Value]) -> None:
-            part, group, block, panels = digits(builder, u, bases)
+            part, group, block, panels = digits(builder, u, plan.unit_bases)
             tiles = piece_range(builder, plan.row_blocks, block)
             _Unit(self, part, group, tiles, piece_range(builder, plan.panel_groups, panels)).emit()
 
@@ -239,24 +281,12 @@ class _Writer:
     def _join(self, vector: Value, mask: Value | None) -> None:
         plan, builder = self.plan, self.builder
         offset = builder.mul(vector, I64(plan.lanes))
-        source = plan.sums.at(builder, self.workspace, offset)
-        total = plan.sums.load(builder, source)
+        source = plan.packed.at(builder, self.workspace, offset)
+        total = plan.packed.load(builder, source)
         for part in range(1, plan.parts.pieces):
-            more = plan.sums.load(builder, plan.sums.at(builder, source, part * plan.sums_elements))
+            more = plan.packed.load(builder, plan.packed.at(builder, source, part * plan.sums_elements))
             total = plan.stored.add(builder, total, more)
         plan.stored.store(builder, total, plan.stored.at(builder, self.goal, offset), mask)
-
-    def met(self, axis: int, tap: Value, low: Value, high: Value) -> _Range:
-        """Points p of [low, high) with 0 ≤ p · stride + tap · dilation − padding < size."""
-        builder, conv = self.builder, self.plan.conv
-        stride, size = conv.strides[axis], conv.sizes[axis]
-        shift = linear(builder, (tap, conv.dilation[axis]), (I64(1), -conv.padding[axis][0]))
-        missing = larger(builder, builder.sub(I64(stride - 1), shift), I64(0))  # rounded up by the division
-        first = larger(builder, low, builder.sdiv(missing, I64(stride)))
-        room = builder.sub(I64(size + stride - 1), shift)
-        end = smaller(builder, high, builder.sdiv(larger(builder, room, I64(0)), I64(stride)))
-        position = builder.add(builder.mul(first, I64(stride)), shift)
-        return _Range(first, builder.sub(end, first), position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,92 +301,135 @@ class _Unit:
 
     def emit(self) -> None:
         """Blocks of points, taps, panels, tiles."""
-        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
-        conv = plan.conv
+        plan, builder = self.writer.plan, self.writer.builder
         first, end = piece_range(builder, plan.parts, self.part)
-        bases = (plan.images.pieces, max(1, conv.points[0]), plan.bands.pieces)
+        bases = (plan.images.pieces, max(1, plan.conv.points[0]), plan.bands.pieces)
+        window = math.prod(plan.conv.window)
+        nothing = I64(0)
 
         def block(b: Value, _: list[Value]) -> None:
-            images, plane, band = digits(builder, b, bases)
-            chosen = piece_range(builder, plan.images, images)
-            rows = piece_range(builder, plan.bands, band)
-            later = builder.select(builder.icmp_signed(">", b, first), I32(ACCUMULATE | FINISH), I32(FINISH))
-
-            def tap(t: Value, _: list[Value]) -> None:
-                k = digits(builder, t, conv.window)
-                planes = writer.met(0, k[0], plane, builder.add(plane, I64(1)))
-                ranges = [
-                    planes,
-                    writer.met(1, k[1], *rows),
-                    writer.met(2, k[2], I64(0), I64(conv.points[2])),
-                ]
-                # a plane outside is as good as no images
-                count = builder.mul(builder.sub(chosen[1], chosen[0]), larger(builder, planes.count, I64(0)))
-                self.multiply(t, chosen[0], count, ranges, later)
-
-            counted(builder, 0, math.prod(conv.window), tap, name="tap")
+            image, plane, band = digits(builder, b, bases)
+            images, rows = piece_range(builder, plan.images, image), piece_range(builder, plan.bands, band)
+            self.copy(images, plane, rows)
+            many, high = builder.sub(images[1], images[0]), builder.sub(rows[1], rows[0])
+            flags = builder.select(builder.icmp_signed(">", b, first), I32(ACCUMULATE | FINISH), I32(FINISH))
+            counted(builder, 0, window, lambda t, _: self.multiply(t, many, high, flags), name="tap")
 
         if plan.parts.extent:
             counted(builder, first, end, block, name="block")
-        else:
-            self.clear()
+        else:  # the sum of nothing is zero
+            counted(builder, 0, window, lambda t, _: self.multiply(t, nothing, nothing, I32(FINISH)), name="tap")
 
-    def clear(self) -> None:
-        """No points at all: the sum of nothing is zero."""
+    # Copies ----------------------------------------------------------------------------------------------------------
+    def private(self) -> Value:
+        """This thread's band; its panels come behind it."""
+        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
+        offset = linear(builder, (writer.share.tid, plan.private_elements), (I64(1), plan.shared_elements))
+        return plan.packed.at(builder, writer.workspace, offset)
+
+    def first_column(self) -> Value:
+        """Of the panels."""
         plan, builder = self.writer.plan, self.writer.builder
-        ranges = [_Range(I64(0), I64(0), I64(0))] * 3
-        window = math.prod(plan.conv.window)
-        counted(builder, 0, window, lambda t, _: self.multiply(t, I64(0), I64(0), ranges, I32(FINISH)), name="tap")
+        return linear(builder, (piece_start(builder, plan.columns, self.panels[0]), plan.lanes))
 
-    def multiply(self, tap: Value, image: Value, images: Value, ranges: list[_Range], flags: Value) -> None:
+    def first_row(self) -> Value:
+        """Of the tiles."""
+        return piece_start(self.writer.builder, self.writer.plan.rows, self.tiles[0])
+
+    def copy(self, images: tuple[Value, Value], plane: Value, rows: tuple[Value, Value]) -> None:
+        """What this block of points needs of x and of g."""
+        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
+        if plan.lanewise:
+            channel = self.first_column()
+            last = linear(builder, (piece_start(builder, plan.columns, self.panels[1]), plan.lanes))
+            taken = builder.sub(smaller(builder, last, I64(plan.width)), channel)
+        else:
+            channel = linear(builder, (self.group, plan.height), (self.first_row(), 1))
+            taken = builder.sub(piece_start(builder, plan.rows, self.tiles[1]), self.first_row())
+        always = plan.band.taken == (plan.width if plan.lanewise else plan.height)
+        source, band = writer.x, self.private()
+        BandCopy(
+            builder,
+            writer.call,
+            plan.band,
+            source,
+            band,
+            images,
+            plane,
+            rows,
+            channel,
+            None if always else taken,
+        ).emit()
+        counted(builder, *images, lambda i, _: self.copy_points(i, images[0], plane, rows), name="image")
+
+    def copy_points(self, image: Value, first: Value, plane: Value, rows: tuple[Value, Value]) -> None:
+        """Rows of g, one panel after the other."""
+        writer, plan, builder, conv = self.writer, self.writer.plan, self.writer.builder, self.writer.plan.conv
+        planes, height, width = conv.points
+        pixel = linear(builder, (image, planes * height * width), (plane, height * width), (rows[0], width))
+        points = builder.mul(builder.sub(rows[1], rows[0]), I64(width))
+        copy = Copy.of(plan.stored, plan.packed, 0, 1)
+
+        def panel(column: Value, vectors: int, ragged: bool) -> None:
+            filters = builder.add(column, linear(builder, (self.group, plan.width)))
+            source = plan.stored.at(builder, writer.g, linear(builder, (pixel, conv.filters), (filters, 1)))
+            size = vectors * plan.lanes
+            before = linear(builder, (builder.sub(image, first), plan.bands.size * width * size))
+            inside = builder.sub(I64(plan.width), column) if ragged else I64(size)
+            goal = plan.packed.at(builder, self.panel_at(column), before)
+            writer.call(copy, [source, goal, points, inside, I64(conv.filters), I64(1), I64(size)])
+
+        self.each_panel(panel)
+
+    def panel_at(self, column: Value) -> Value:
+        """Where a panel's copy begins."""
+        plan, builder = self.writer.plan, self.writer.builder
+        before = builder.sub(column, self.first_column())
+        offset = linear(builder, (before, plan.block_points), (I64(1), plan.panels_offset))
+        return plan.packed.at(builder, self.private(), offset)
+
+    def each_panel(self, body: Callable[[Value, int, bool], None]) -> None:
+        """For each panel: its first column, how many vectors it has, whether it is partly outside."""
+        plan, builder = self.writer.plan, self.writer.builder
+        for first, last, vectors, ragged in plan.panels():
+            low, high = larger(builder, self.panels[0], I64(first)), smaller(builder, self.panels[1], I64(last))
+
+            def panel(p: Value, _: list[Value], vectors: int = vectors, ragged: bool = ragged) -> None:
+                body(linear(builder, (piece_start(builder, plan.columns, p), plan.lanes)), vectors, ragged)
+
+            counted(builder, low, high, panel, name="panel")
+
+    # Products --------------------------------------------------------------------------------------------------------
+    def multiply(self, tap: Value, images: Value, rows: Value, flags: Value) -> None:
         """All tiles for one tap and one block of points."""
         writer, plan, builder, conv = self.writer, self.writer.plan, self.writer.builder, self.writer.plan.conv
-        planes, rows, points = ranges
-        _, height, width = conv.sizes
-        _, goal_height, goal_width = conv.points
-        x_pixel = linear(
-            builder,
-            (image, math.prod(conv.sizes)),
-            (planes.position, height * width),
-            (rows.position, width),
-            (points.position, 1),
-        )
-        g_pixel = linear(
-            builder,
-            (image, math.prod(conv.points)),
-            (planes.first, goal_height * goal_width),
-            (rows.first, goal_width),
-            (points.first, 1),
-        )
-        counts = [images, rows.count, points.count]
+        _, plane_step, row_step, pixel_step = plan.band.steps
+        depth, down, across = digits(builder, tap, conv.window)
+        apart = conv.dilation[1] * row_step, conv.dilation[2] * pixel_step
+        corner = linear(builder, (depth, plane_step), (down, apart[0]), (across, apart[1]))
 
-        def panel(p: Value, vectors: int, ragged: bool) -> None:
-            column = linear(builder, (piece_start(builder, plan.columns, p), plan.lanes))
+        def panel(column: Value, vectors: int, ragged: bool) -> None:
             filters = builder.add(column, linear(builder, (self.group, plan.width)))
-            g = plan.stored.at(builder, writer.g, linear(builder, (g_pixel, conv.filters), (filters, 1)))
+            g = self.panel_at(column)
             inside = builder.sub(I64(plan.width), column) if ragged else I64(vectors * plan.lanes)
             for first, last, size in plan.rows.segments:
                 kernel = self.kernel(size, vectors, ragged)
+                merged = len(kernel.levels) == 2
+                counts = [images, builder.mul(rows, I64(conv.points[2])) if merged else rows]
+                counts += [] if merged else [I64(conv.points[2])]
 
-                def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel) -> None:
+                def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel, counts: Any = counts) -> None:
                     row = piece_start(builder, plan.rows, t)
-                    channel = filters if plan.lanewise else linear(builder, (self.group, plan.height), (row, 1))
-                    x = plan.stored.at(builder, writer.x, linear(builder, (x_pixel, conv.channels), (channel, 1)))
+                    begin = builder.sub(*((column, self.first_column()) if plan.lanewise else (row, self.first_row())))
+                    x = plan.packed.at(builder, self.private(), builder.add(corner, begin))
                     line = linear(builder, (tap, plan.height), (row, 1))
                     goal = self.goal(linear(builder, (line, conv.filters), (filters, 1)))
-                    function = place(writer.module, kernel, writer.helpers)
-                    builder.call(function, [x, g, goal, inside, flags, row, column, self.group, *counts])
+                    writer.call(kernel, [x, g, goal, inside, flags, row, column, self.group, *counts])
 
                 low, high = larger(builder, self.tiles[0], I64(first)), smaller(builder, self.tiles[1], I64(last))
                 counted(builder, low, high, tile, name="tile")
 
-        for first, last, vectors, ragged in plan.panels():
-            low, high = larger(builder, self.panels[0], I64(first)), smaller(builder, self.panels[1], I64(last))
-
-            def one(p: Value, _: list[Value], vectors: int = vectors, ragged: bool = ragged) -> None:
-                panel(p, vectors, ragged)
-
-            counted(builder, low, high, one, name="panel")
+        self.each_panel(panel)
 
     def goal(self, offset: Value) -> Value:
         """Where an element of the result is summed up."""
@@ -364,28 +437,26 @@ class _Unit:
         if not plan.apart:
             return plan.stored.at(builder, writer.goal, offset)
         whole = builder.add(offset, linear(builder, (self.part, plan.sums_elements)))
-        return plan.sums.at(builder, writer.workspace, whole)
+        return plan.packed.at(builder, writer.workspace, whole)
 
     def kernel(self, rows: int, vectors: int, ragged: bool) -> MicroKernel:
-        """The micro-kernel for tiles of so many input channels."""
+        """The micro-kernel for tiles of so many input channels; rows of points that follow each other are one loop."""
         plan, conv = self.writer.plan, self.writer.plan.conv
-        _, _, width = conv.sizes
-        levels = (
-            Level(math.prod(conv.sizes) * conv.channels, math.prod(conv.points) * conv.filters),
-            Level(conv.strides[1] * width * conv.channels, conv.points[2] * conv.filters),
-            Level(conv.strides[2] * conv.channels, conv.filters),
-        )
+        image_step, _, row_step, pixel_step = plan.band.steps
+        width, points = vectors * plan.lanes, conv.points[2]
+        image = Level(image_step, plan.bands.size * points * width)
+        row = Level(conv.strides[1] * row_step, points * width)
+        point = Level(conv.strides[2] * pixel_step, width)
+        merged = row.a == points * point.a
         return MicroKernel(
             rows=rows,
             vectors=vectors,
-            inputs=plan.stored,
-            output=plan.sums if plan.apart else plan.stored,
-            levels=levels,
+            inputs=plan.packed,
+            output=plan.packed if plan.apart else plan.stored,
+            levels=(image, point) if merged else (image, row, point),
             a_row=1,
             c_row=conv.filters,
             lanewise=plan.lanewise,
             masked=ragged,
-            masked_a=ragged and plan.lanewise,
-            masked_b=ragged,
             partial=plan.parts.extent > 1,
         )
