@@ -33,7 +33,7 @@ def emit_kernel(
     module: Any, kernel: LoopKernel, name: str, dtypes: Mapping[str, DType], target: Machine | None = None
 ) -> Any:
     """Adds the kernel's function to a module; `dtypes` has the element type of each buffer by name."""
-    names = (*kernel.reads, *kernel.writes)
+    names = tuple(dict.fromkeys((*kernel.reads, *kernel.writes)))
     pointers = [ir.PointerType()] * len(names)
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64, I64, *pointers]), name)
     for argument in function.args[2:]:
