@@ -277,9 +277,14 @@ def test_helpers_are_shared(target: Target, rng: np.random.Generator) -> None:
     """Products of other sizes need the same micro-kernels; compiled once, they serve both."""
     module = new_module(target)
     helpers: dict[str, Any] = {}
+
+    def named(helper: Any) -> str:
+        helpers[helper.symbol] = helper
+        return str(helper.symbol)
+
     plans = [plan_gemm(Gemm.dense(m, 64, 50, transpose_b=True), target) for m in (60, 1200)]
     for number, plan in enumerate(plans):
-        emit_gemm(module, f"product{number}", plan, helpers=helpers)
+        emit_gemm(module, f"product{number}", plan, helpers=named)
         if not number:
             first = dict(helpers)
     assert helpers == first

@@ -15,12 +15,12 @@ lattices.
 """
 
 from .blocking import Cut, Gemm, GemmPlan, Matrix, plan_gemm
-from .conv import emit_conv, emit_conv_pack, plan_conv, plan_conv_input_grad
+from .conv import emit_conv, emit_conv_pack, emit_conv_phase, plan_conv, plan_conv_input_grad
 from .convolution import ConvPlan
-from .gemm import emit_gemm, emit_pack, packed_bytes, phase_names
+from .gemm import emit_gemm, emit_gemm_phase, emit_pack, packed_bytes, phase_names
 from .geometry import Conv
-from .helpers import Helpers, helper_module
-from .kernel_grad import KernelGradPlan, emit_conv_kernel_grad, plan_conv_kernel_grad
+from .helpers import Helper, Helpers, helper_module
+from .kernel_grad import KernelGradPlan, emit_conv_kernel_grad, emit_kernel_grad_phase, plan_conv_kernel_grad
 from .microkernel import Epilogue, Tile
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Epilogue",
     "Gemm",
     "GemmPlan",
+    "Helper",
     "Helpers",
     "KernelGradPlan",
     "Matrix",
@@ -37,7 +38,10 @@ __all__ = [
     "emit_conv",
     "emit_conv_kernel_grad",
     "emit_conv_pack",
+    "emit_conv_phase",
     "emit_gemm",
+    "emit_gemm_phase",
+    "emit_kernel_grad_phase",
     "emit_pack",
     "helper_module",
     "packed_bytes",

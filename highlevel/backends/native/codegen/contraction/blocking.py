@@ -98,7 +98,8 @@ class Matrix:
 class Gemm:
     """A batch of matrix products: sizes, element type, and where the elements lie. C has consecutive columns.
 
-    `packed` says that B comes as `emit_pack` left it, for weights that stay the same for many products.
+    `packed` says that B comes as `emit_pack` left it, for weights that stay the same for many products. `offsets`
+    says how many elements A, B and C begin behind where the functions' arguments a, b and c point.
     """
 
     m: int
@@ -110,6 +111,7 @@ class Gemm:
     c: Matrix
     batch: tuple[int, ...] = ()
     packed: bool = False
+    offsets: tuple[int, int, int] = (0, 0, 0)
 
     def __post_init__(self) -> None:
         if self.c.column != 1:
@@ -194,6 +196,12 @@ class GemmPlan:
         """Functions to run one after the other, with a barrier between them."""
         pack = ("pack",) if self.b == "shared" else ()
         return (*pack, "compute", *(("combine",) if self.parts.pieces > 1 else ()))
+
+    @property
+    def offsets(self) -> tuple[int, int, int]:
+        """Where operands and result begin; B that is packed has an argument of its own."""
+        a, b, c = self.gemm.offsets
+        return a, 0 if self.gemm.packed else b, c
 
     @property
     def units(self) -> int:

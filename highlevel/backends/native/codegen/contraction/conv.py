@@ -17,7 +17,7 @@ from .helpers import Helpers, place
 from .microkernel import ACCUMULATE, FINISH, Epilogue, MicroKernel
 from .packing import Copy
 from .values import I32, I64, Builder, Value, counted, larger, smaller
-from .work import Share, define, digits, linear, piece_range, piece_start
+from .work import Share, define, digits, linear, piece_range, piece_start, shifted
 
 
 def plan_conv(conv: Conv, target: Target) -> ConvPlan | GemmPlan:
@@ -49,16 +49,26 @@ def emit_conv(
     """
     if isinstance(plan, GemmPlan):
         return emit_gemm(module, name, plan, epilogue, helpers)
-    functions = []
-    for symbol, phase in zip(phase_names(name, plan.phases), plan.phases, strict=True):
-        writer = _Writer.begin(module, symbol, plan, epilogue, helpers)
-        if phase == "pack":
-            writer.pack(writer.workspace)
-        else:
-            writer.compute()
-        writer.builder.ret_void()
-        functions.append(writer.function)
-    return tuple(functions)
+    names = zip(phase_names(name, plan.phases), plan.phases, strict=True)
+    return tuple(emit_conv_phase(module, symbol, plan, phase, epilogue, helpers) for symbol, phase in names)
+
+
+def emit_conv_phase(
+    module: Value,
+    name: str,
+    plan: ConvPlan,
+    phase: str,
+    epilogue: Epilogue | None = None,
+    helpers: Helpers | None = None,
+) -> Value:
+    """Defines the function of one phase."""
+    writer = _Writer.begin(module, name, plan, epilogue, helpers)
+    if phase == "pack":
+        writer.pack(writer.workspace)
+    else:
+        writer.compute()
+    writer.builder.ret_void()
+    return writer.function
 
 
 def emit_conv_pack(module: Value, name: str, plan: ConvPlan | GemmPlan, helpers: Helpers | None = None) -> Value:
@@ -69,6 +79,7 @@ def emit_conv_pack(module: Value, name: str, plan: ConvPlan | GemmPlan, helpers:
     if isinstance(plan, GemmPlan):
         return emit_pack(module, name, plan, helpers)
     function, builder, (kernel, packed, tid, nthreads) = define(module, name, 2)
+    (kernel,) = shifted(builder, plan.stored, (kernel,), plan.offsets[1:2])
     share = Share.of(builder, tid, nthreads)
     _Writer(module, function, builder, plan, None, helpers, kernel, kernel, kernel, packed, share, ()).pack(packed)
     builder.ret_void()
@@ -98,6 +109,7 @@ class _Writer:
     ) -> _Writer:
         function, builder, arguments = define(module, name, 4, epilogue.operands if epilogue else 0)
         a, b, c, workspace, tid, nthreads, *operands = arguments
+        a, b, c = shifted(builder, plan.stored, (a, b, c), plan.offsets)
         share = Share.of(builder, tid, nthreads)
         return cls(module, function, builder, plan, epilogue, helpers, a, b, c, workspace, share, tuple(operands))
 

@@ -75,6 +75,12 @@ class ConvPlan:
         return ("pack", "compute") if self.b == "shared" else ("compute",)
 
     @property
+    def offsets(self) -> tuple[int, int, int]:
+        """Where operands and result begin; a kernel that is packed has an argument of its own."""
+        a, b, c = self.conv.offsets
+        return a, 0 if self.conv.packed else b, c
+
+    @property
     def stored(self) -> Vectors:
         """Elements of the operands and of the result."""
         return Vectors(self.conv.dtype, self.lanes, self.fused, self.halves)

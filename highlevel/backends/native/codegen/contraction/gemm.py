@@ -15,7 +15,7 @@ from .helpers import Helpers, place
 from .microkernel import ACCUMULATE, FINISH, Epilogue, Level, MicroKernel, Tile
 from .packing import Copy
 from .values import I32, I64, Builder, Value, Vectors, counted, larger, smaller
-from .work import Share, define, digits, linear, piece_range, piece_start
+from .work import Share, define, digits, linear, piece_range, piece_start, shifted
 
 
 def emit_gemm(
@@ -26,18 +26,28 @@ def emit_gemm(
     A single phase is called `name`, several are called `name_pack`, `name_compute`, `name_combine`. Micro-kernels and
     copies are defined in the same module, or – given `helpers` – declared in it and added to `helpers`.
     """
+    names = zip(phase_names(name, plan.phases), plan.phases, strict=True)
+    return tuple(emit_gemm_phase(module, symbol, plan, phase, epilogue, helpers) for symbol, phase in names)
+
+
+def emit_gemm_phase(
+    module: Value,
+    name: str,
+    plan: GemmPlan,
+    phase: str,
+    epilogue: Epilogue | None = None,
+    helpers: Helpers | None = None,
+) -> Value:
+    """Defines the function of one phase."""
     emitters: dict[str, Callable[[Driver], None]] = {
         "pack": Driver.emit_pack,
         "compute": Driver.emit_compute,
         "combine": Driver.emit_combine,
     }
-    functions = []
-    for symbol, phase in zip(phase_names(name, plan.phases), plan.phases, strict=True):
-        driver = Driver.begin(module, symbol, plan, epilogue, helpers, plain=phase != "combine")
-        emitters[phase](driver)
-        driver.builder.ret_void()
-        functions.append(driver.function)
-    return tuple(functions)
+    driver = Driver.begin(module, name, plan, epilogue, helpers, plain=phase != "combine")
+    emitters[phase](driver)
+    driver.builder.ret_void()
+    return driver.function
 
 
 def emit_pack(module: Value, name: str, plan: GemmPlan, helpers: Helpers | None = None) -> Value:
@@ -47,6 +57,7 @@ def emit_pack(module: Value, name: str, plan: GemmPlan, helpers: Helpers | None 
     """
     function, builder, (b, packed, tid, nthreads) = define(module, name, 2)
     share = Share.of(builder, tid, nthreads)
+    (b,) = shifted(builder, plan.stored, (b,), plan.offsets[1:2])
     Driver(module, function, builder, plan, None, b, b, b, packed, share, (), helpers).emit_pack()
     builder.ret_void()
     return function
@@ -95,6 +106,7 @@ class Driver:
         extra = epilogue.operands if epilogue else 0
         function, builder, arguments = define(module, name, 4, extra, plain=plain)
         a, b, c, workspace, tid, nthreads, *operands = arguments
+        a, b, c = shifted(builder, plan.stored, (a, b, c), plan.offsets)
         share = Share.of(builder, tid, nthreads)
         return cls(module, function, builder, plan, epilogue, a, b, c, workspace, share, tuple(operands), helpers)
 

@@ -27,7 +27,8 @@ from .blocking import Gemm
 class Conv:
     """A convolution, channels last: x (images, *sizes, channels), kernel (*window, channels / groups, filters).
 
-    `packed` says that the kernel comes as `emit_conv_pack` left it.
+    `packed` says that the kernel comes as `emit_conv_pack` left it. `offsets` says how many elements operands and
+    result begin behind where the functions' arguments a, b and c point.
     """
 
     images: int
@@ -41,6 +42,7 @@ class Conv:
     groups: int = 1
     dtype: DType = float32
     packed: bool = False
+    offsets: tuple[int, int, int] = (0, 0, 0)
 
     @classmethod
     def same(cls, images: int, size: int, channels: int, filters: int, window: int, stride: int = 1) -> Conv:
@@ -91,7 +93,7 @@ class Conv:
             gemm = Gemm.dense(pixels, inner, outer, self.dtype, transpose_b=True)
         else:
             gemm = Gemm.dense(pixels, outer, inner, self.dtype)
-        return dataclasses.replace(gemm, packed=self.packed)
+        return dataclasses.replace(gemm, packed=self.packed, offsets=self.offsets)
 
 
 # Lattices ------------------------------------------------------------------------------------------------------------

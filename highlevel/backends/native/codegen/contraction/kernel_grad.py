@@ -36,7 +36,7 @@ from .helpers import Helpers, place
 from .microkernel import ACCUMULATE, FINISH, Level, MicroKernel
 from .packing import Copy
 from .values import I32, I64, Builder, Value, Vectors, computed_in, counted, larger, smaller
-from .work import Share, define, digits, linear, piece_range, piece_start
+from .work import Share, define, digits, linear, piece_range, piece_start, shifted
 
 BLOCK_POINTS = 128  # their panels fit the first-level cache; a tile is read and written once for each block
 COMBINED = 64  # vectors that a thread joins at a time
@@ -68,6 +68,11 @@ class KernelGradPlan:
     def phases(self) -> tuple[str, ...]:
         """Functions to run one after the other, with a barrier between them."""
         return ("compute", "combine") if self.apart else ("compute",)
+
+    @property
+    def offsets(self) -> tuple[int, int, int]:
+        """Where operands and result begin."""
+        return self.conv.offsets
 
     @property
     def apart(self) -> bool:
@@ -219,16 +224,22 @@ def emit_conv_kernel_grad(
     module: Value, name: str, plan: KernelGradPlan, helpers: Helpers | None = None
 ) -> tuple[Value, ...]:
     """Defines a kernel gradient in a module: functions as `emit_gemm` makes them; a is x, b the cotangent of y."""
-    functions = []
-    for symbol, phase in zip(phase_names(name, plan.phases), plan.phases, strict=True):
-        function, builder, arguments = define(module, symbol, 4, plain=phase != "combine")
-        x, g, goal, workspace, tid, nthreads = arguments
-        writer = _Writer(module, builder, plan, helpers, x, g, goal, workspace, Share.of(builder, tid, nthreads))
-        if plan.kernel_elements:
-            writer.compute() if phase == "compute" else writer.combine()
-        builder.ret_void()
-        functions.append(function)
-    return tuple(functions)
+    names = zip(phase_names(name, plan.phases), plan.phases, strict=True)
+    return tuple(emit_kernel_grad_phase(module, symbol, plan, phase, helpers) for symbol, phase in names)
+
+
+def emit_kernel_grad_phase(
+    module: Value, name: str, plan: KernelGradPlan, phase: str, helpers: Helpers | None = None
+) -> Value:
+    """Defines the function of one phase."""
+    function, builder, arguments = define(module, name, 4, plain=phase != "combine")
+    x, g, goal, workspace, tid, nthreads = arguments
+    x, g, goal = shifted(builder, plan.stored, (x, g, goal), plan.offsets)
+    writer = _Writer(module, builder, plan, helpers, x, g, goal, workspace, Share.of(builder, tid, nthreads))
+    if plan.kernel_elements:
+        writer.compute() if phase == "compute" else writer.combine()
+    builder.ret_void()
+    return function
 
 
 @dataclass(frozen=True, slots=True)

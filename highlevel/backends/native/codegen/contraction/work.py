@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from .blocking import Cut
-from .values import I32, I64, POINTER, VOID, Builder, Value, larger
+from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, larger
 
 
 def define(
@@ -42,6 +42,13 @@ class Share:
         first = builder.sdiv(builder.mul(self.tid, I64(units)), self.nthreads)
         end = builder.sdiv(builder.mul(builder.add(self.tid, I64(1)), I64(units)), self.nthreads)
         return first, end
+
+
+def shifted(
+    builder: Builder, vectors: Vectors, pointers: tuple[Value, ...], offsets: tuple[int, ...]
+) -> tuple[Value, ...]:
+    """Pointers, so many elements further on."""
+    return tuple(vectors.at(builder, pointer, offset) for pointer, offset in zip(pointers, offsets, strict=True))
 
 
 def piece_start(builder: Builder, cut: Cut, piece: Value) -> Value:
