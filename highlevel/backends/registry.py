@@ -18,7 +18,13 @@ from .protocol import Backend
 ENTRY_POINT = "highlevel.backends"
 DEFAULT = "numpy"
 
-_factories: dict[str, Any] = {"numpy": NumpyBackend}
+def _native() -> Backend:
+    from .native.backend import NativeBackend  # llvmlite is loaded when it is needed
+
+    return NativeBackend()
+
+
+_factories: dict[str, Any] = {"numpy": NumpyBackend, "native": _native}
 _instances: dict[str, Backend] = {}
 _current: Backend | None = None
 

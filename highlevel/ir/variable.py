@@ -28,6 +28,19 @@ def epoch() -> int:
     return _current_epoch
 
 
+_data_epoch = 0
+
+
+def data_epoch() -> int:
+    """Counts the events after which a variable's data may lie elsewhere, or may be in somebody else's hands."""
+    return _data_epoch
+
+
+def _note_data() -> None:
+    global _data_epoch
+    _data_epoch += 1
+
+
 class Setting:
     """An attribute that traced programs depend on, such as `trainable`.
 
@@ -122,6 +135,7 @@ class Variable(Operand):
         traces = trace.open_traces()
         if not traces:
             backend = executor()
+            _note_data()
             return Tensor(self.handle_on(backend), self._spec, backend)
         for level in reversed(traces):
             if id(self) in level.values:
@@ -184,6 +198,7 @@ class Variable(Operand):
         """Replaces the data; for backends, which have checked shape and type."""
         self._handle = handle
         self._backend = backend
+        _note_data()
 
     def numpy(self) -> np.ndarray[Any, Any]:
         array: np.ndarray[Any, Any] = self.master().numpy()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +63,10 @@ class CpuDevice:
         return Memory(base.ctypes.data + start, size_bytes, array)
 
     def run(self, step: Step, arena: Memory) -> None:
-        self.team.run(step.code.address(step.symbol), arena.address)
+        self.team.run(step.code.address(step.symbol), arena.address, alone=step.alone)
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        return self.team.exclusive()  # type: ignore[no-any-return]
 
     def close(self) -> None:
         self.team.close()

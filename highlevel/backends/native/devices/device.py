@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -41,10 +42,14 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A function `step(i32 tid, i32 nthreads, ptr arena, ptr team_state)`, and the code that it is in."""
+    """A function `step(i32 tid, i32 nthreads, ptr arena, ptr team_state)`, and the code that it is in.
+
+    alone: it has no work for several threads, so one runs it as the only one
+    """
 
     code: Code
     symbol: str
+    alone: bool = False
 
 
 @runtime_checkable
@@ -69,6 +74,9 @@ class Device(Protocol):
 
     def run(self, step: Step, arena: Memory) -> None:
         """Runs a step and waits for its end."""
+
+    def exclusive(self) -> AbstractContextManager[Any]:
+        """A context in which no other Python thread runs a step."""
 
     def close(self) -> None:
         """Gives back threads and the like; using the device again takes them again."""

@@ -7,6 +7,7 @@ machine that is not there. Its memory has sizes and no bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from highlevel.backends.native.cache import Object, ObjectCache, Unit, default_cache
@@ -27,6 +28,9 @@ class Unloaded:
         if symbol not in self.objects:
             raise KeyError(symbol)
         return 0
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         """Nothing to unload."""
@@ -61,6 +65,9 @@ class NullDevice:
             raise BackendError("the step was loaded by another device", got=type(step.code).__name__)
         step.code.address(step.symbol)
         self.steps_run += 1
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -7,6 +7,7 @@ that several threads write):
     hl_barrier(state, n)          returns when n threads have called it
     hl_worker(tid, state)         the life of a thread: waits for a step, runs it, meets the others at a barrier; repeat
     hl_run(state, step, arena)    one step, from the caller's thread, which takes part as number 0
+    hl_run_alone(state, step, arena)  the same without the others, who are not woken
     hl_stop(state)                ends the workers
     hl_pause(count)               a measured number of pauses
 
@@ -37,7 +38,7 @@ EPOCH, WAITING = 384, 512  # the number of steps begun, and who sleeps until the
 SPIN, IDLE_SPIN = 640, 644  # how many pauses to spend before sleeping, at barriers and between steps
 STEP, ARENA, THREADS, STOP, BOUND = 768, 776, 784, 788, 792  # written between steps only
 
-EXPORTS = ("hl_barrier", "hl_worker", "hl_run", "hl_stop", "hl_pause")
+EXPORTS = ("hl_barrier", "hl_worker", "hl_run", "hl_run_alone", "hl_stop", "hl_pause")
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +315,13 @@ others:
   br label %work
 work:
   call void @take_part(i32 0, ptr %state)
+  ret void
+}
+
+define void @hl_run_alone(ptr %state, ptr %step, ptr %arena) {
+  %mode = call i64 @set_mode(i64 {MODE})
+  call void %step(i32 0, i32 1, ptr %arena, ptr %state)
+  %ignored = call i64 @set_mode(i64 %mode)
   ret void
 }
 

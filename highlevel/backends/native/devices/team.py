@@ -59,6 +59,7 @@ class Runtime:
         self.library: Library = link((cache or default_cache()).objects([runtime(target, way)]), way.imports, EXPORTS)
         self.imports = {BARRIER: self.library.address(BARRIER)}
         self.run = self.library.function("hl_run", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
+        self.run_alone = self.library.function("hl_run_alone", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
         self.worker = self.library.function("hl_worker", ctypes.c_int32, ctypes.c_void_p)
         self.stop = self.library.function("hl_stop", ctypes.c_void_p)
         pause = self.library.function("hl_pause", ctypes.c_int32)
@@ -134,11 +135,18 @@ class Team:
         self._lock = threading.RLock()  # a signal handler may run a step while its thread is about to begin one
         self._crew: Crew | None = None
 
-    def run(self, step: int, arena: int) -> None:
-        """Runs the function at an address on the memory at another; it is done when this returns or raises."""
+    def run(self, step: int, arena: int, *, alone: bool = False) -> None:
+        """Runs the function at an address on the memory at another; it is done when this returns or raises.
+
+        alone: by this thread only, as one of one: nobody is woken
+        """
         with self._lock:
             crew = self._crew or self._assemble()
-            self.runtime.run(crew.state, step, arena)
+            (self.runtime.run_alone if alone else self.runtime.run)(crew.state, step, arena)
+
+    def exclusive(self) -> Any:
+        """A context in which no other Python thread runs a step."""
+        return self._lock
 
     def _assemble(self) -> Crew:
         self._crew = crew = Crew(self.threads, self.runtime)

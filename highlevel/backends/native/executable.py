@@ -1,0 +1,142 @@
+"""Executables: programs as machine code, with the memory that they run on.
+
+A run is one foreign call. What it needs is a frame – an array of addresses – whose inputs and outputs are filled in for
+each run; the addresses of variables and constants stay the same from run to run, and are looked up again only after a
+variable was given other data, or its data was handed out.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from highlevel.ir import Graph
+from highlevel.ir.variable import data_epoch
+
+from .devices.device import Device, Memory
+from .devices.device import Step as CompiledStep
+from .driver import emit_step, is_serial, units_of
+from .program import Program, leaves_of, plan_program
+
+
+class Arena:
+    """The memory of a device that all programs use in turn: as large as the largest has needed."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.memory = device.allocate(0)
+
+    def address(self, size_bytes: int) -> int:
+        if size_bytes > self.memory.size_bytes:
+            self.memory = self.device.allocate(size_bytes)
+        return self.memory.address
+
+
+class Executable:
+    """A program that is ready to run."""
+
+    def __init__(self, graph: Graph, device: Device, arena: Arena, backend: Any, nthreads: int) -> None:
+        self.graph, self.device, self.arena, self.backend = graph, device, arena, backend
+        leaves = [leaf for _, leaf in leaves_of(graph)]
+        places = {id(leaf.value): len(graph.inputs) + i for i, leaf in enumerate(leaves) if leaf.kind == "variable"}
+        n = len(graph.outputs)
+        donated = {n + i: places[id(v)] for i, (v, _) in enumerate(graph.updates) if id(v) in places}
+        self.program: Program = plan_program(graph, device.target, nthreads, donated)
+        step = emit_step(self.program, device.target)
+        library = device.load(device.compile(units_of(self.program, step)))
+        self.step = CompiledStep(library, step.symbol, is_serial(self.program))
+        self._lay_out(leaves)
+
+    def _lay_out(self, leaves: Sequence[Any]) -> None:
+        graph, inputs = self.graph, len(self.graph.inputs)
+        outputs = len(graph.outputs)
+        self.frame = np.zeros(1 + len(self.program.inputs) + len(self.program.results), np.int64)
+        self.frame_memory = Memory(self.frame.ctypes.data, self.frame.nbytes, None)
+        first_leaf, first_output = 1 + inputs, 1 + len(self.program.inputs)
+        updated = {id(v): first_output + outputs + i for i, (v, _) in enumerate(graph.updates)}
+        self.updates = [(v, updated[id(v)]) for v, _ in graph.updates]
+        read = [(first_leaf + i, leaf.value) for i, leaf in enumerate(leaves) if leaf.kind == "variable"]
+        self.reads = read
+        self.constants = [leaf.value.handle_on(self.backend) for leaf in leaves if leaf.kind != "variable"]
+        places = [first_leaf + i for i, leaf in enumerate(leaves) if leaf.kind != "variable"]
+        for place, constant in zip(places, self.constants, strict=True):
+            self.frame[place] = address_of(constant)
+        self.outputs = [(s.shape, s.dtype.numpy) for s in graph.outputs]
+        self.first_output = first_output
+        self.kept: list[Any] = []
+        self.bound = -1
+
+    def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
+        with self.device.exclusive():
+            if self.bound != data_epoch():
+                self._bind()
+            frame = self.frame
+            frame[0] = self.arena.address(self.program.memory.size_bytes)
+            for place, array in enumerate(inputs, start=1):
+                frame[place] = address_of(array)
+            results = []
+            for place, (shape, dtype) in enumerate(self.outputs, start=self.first_output):
+                array = np.empty(shape, dtype)
+                frame[place] = address_of(array)
+                results.append(array)
+            self.device.run(self.step, self.frame_memory)
+        return results
+
+    def _bind(self) -> None:
+        """Finds the data of all variables; those that are updated get memory that is theirs alone."""
+        for variable, place in self.updates:
+            handle = variable.handle_on(self.backend)
+            if not is_exclusive(handle):
+                del handle
+                variable.set_handle(own_copy(variable.handle_on(self.backend)), self.backend)
+                handle = variable.handle_on(self.backend)
+            self.frame[place] = address_of(handle)
+        self.kept = [variable.handle_on(self.backend) for _, variable in self.reads]
+        for (place, _), handle in zip(self.reads, self.kept, strict=True):
+            self.frame[place] = address_of(handle)
+        self.kept = []
+        self.bound = data_epoch()
+
+
+def address_of(array: Any) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+def is_exclusive(handle: Any) -> bool:
+    """Whether an array can be written: nobody refers to it or to its memory but one owner and the caller's frame."""
+    if not (handle.flags.writeable and handle.flags.c_contiguous and handle.flags.aligned):
+        return False
+    if not (handle.base is None or isinstance(handle.base, np.ndarray)):
+        return False
+    return all(count <= alone for count, alone in zip(_references(handle), _alone(), strict=True))
+
+
+def _references(handle: Any) -> tuple[int, int]:
+    """How many references there are to an array and to the array in whose memory it lies."""
+    return sys.getrefcount(handle), sys.getrefcount(handle.base) if handle.base is not None else 0
+
+
+@functools.cache
+def _alone() -> tuple[int, int]:
+    """The counts of an array that has one owner and is passed on as in `is_exclusive`, in this version of Python."""
+    owner = [np.empty(4)[:2]]
+
+    def passed_on(handle: Any) -> tuple[int, int]:
+        return _references(handle)
+
+    handle = owner[0]
+    return passed_on(handle)
+
+
+def own_copy(array: Any) -> Any:
+    """A copy in memory of its own that begins with a cache line."""
+    memory = np.empty(array.nbytes + 64, np.uint8)
+    start = -address_of(memory) % 64
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy

@@ -1,0 +1,432 @@
+"""Programs: a graph as steps on buffers, each buffer with its place in memory.
+
+    Graph ─passes→ Graph ─plan_fusion→ kernels ─lower→ tasks ─order→ steps ─plan_memory→ Program
+
+A program is handed its inputs and the places of its results as pointers; everything else lies in its arena, whose
+size is known before it runs. Bodies of loops and branches are programs as well, and their arenas are workspaces of the
+steps that run them.
+
+A result may be *donated* the memory of an input: a variable that is updated, the carry of a loop. Its writer then comes
+after all readers of the old value, or – where it cannot – writes elsewhere, and the value is copied at the end.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from highlevel.ir import Graph, Node, Symbol
+from highlevel.ir.graph import Leaf, key_of
+
+from .codegen import indexing as ix
+from .codegen.targets import Target
+from .lower import contraction_task, loop_task, lower
+from .lower.task import Task
+from .schedule.contraction import Contraction
+from .schedule.fuse import Fusion, is_loop, plan_fusion
+from .schedule.kernel import Buffer, Load, LoopKernel, Output
+from .schedule.memory import MemoryPlan, Value, plan_memory
+from .schedule.order import Task as Ordered
+from .schedule.order import plan_order
+
+Key: TypeAlias = tuple[int, int]
+CONTROL = {"scan", "while_loop", "cond"}
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A `scan`: the body runs `length` times, in place on the carry.
+
+    prologue:  copies of the first carry to where the last one will be
+    constants: the body's first inputs; ends: the carry; sequences: sliced in each step; stacks: written slice by slice
+    """
+
+    name: str
+    body: Program
+    length: int
+    reverse: bool
+    prologue: tuple[Task, ...]
+    constants: tuple[str, ...]
+    ends: tuple[str, ...]
+    sequences: tuple[str, ...]
+    stacks: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    in_place: tuple[tuple[str, str], ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def workspace_bytes(self, nthreads: int) -> int:
+        return self.body.memory.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class While:
+    """A `while_loop`: `body` runs, in place on the carry, as long as `test` gives true and it ran fewer than `max_steps` times."""
+
+    name: str
+    test: Program
+    body: Program
+    max_steps: int | None
+    prologue: tuple[Task, ...]
+    constants: tuple[str, ...]
+    ends: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    in_place: tuple[tuple[str, str], ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def workspace_bytes(self, nthreads: int) -> int:
+        return FLAG_BYTES + max(self.test.memory.size_bytes, self.body.memory.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A `cond`: one of two programs with the same inputs and results."""
+
+    name: str
+    predicate: str
+    then: Program
+    otherwise: Program
+    operands: tuple[str, ...]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    in_place: tuple[tuple[str, str], ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def workspace_bytes(self, nthreads: int) -> int:
+        return max(self.then.memory.size_bytes, self.otherwise.memory.size_bytes)
+
+
+FLAG_BYTES = 64  # where a loop's test puts its answer: at the beginning of the workspace
+Step: TypeAlias = Task | Loop | While | Branch
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Steps in order.
+
+    inputs:  buffers that the caller provides, in the order of the graph's inputs and then of `leaves`
+    leaves:  constants and variables
+    results: buffers that the caller provides to be written: the graph's outputs, then its updates
+    donated: results (by name) that are the same memory as an input
+    buffers: all buffers by name
+    memory:  places of the others in the arena, and of the workspace of step i, called `work<i>`
+    """
+
+    inputs: tuple[str, ...]
+    leaves: tuple[Leaf, ...]
+    results: tuple[str, ...]
+    donated: Mapping[str, str]
+    buffers: Mapping[str, Buffer]
+    steps: tuple[Step, ...]
+    memory: MemoryPlan
+
+    def tasks(self) -> Iterable[Task]:
+        """All tasks, those of bodies included."""
+        for step in self.steps:
+            match step:
+                case Task():
+                    yield step
+                case Loop():
+                    yield from (*step.prologue, *step.body.tasks())
+                case While():
+                    yield from (*step.prologue, *step.test.tasks(), *step.body.tasks())
+                case Branch():
+                    yield from (*step.then.tasks(), *step.otherwise.tasks())
+
+
+def size_bytes(buffer: Buffer) -> int:
+    return math.prod(buffer.shape) * buffer.dtype.size_bytes
+
+
+def plan_program(graph: Graph, target: Target, nthreads: int, donated: Mapping[int, int] | None = None) -> Program:
+    """The program of a graph (that has been through the passes).
+
+    donated: results (by position) that get the memory of an input (by position, leaves counted after inputs)
+    """
+    return _Planner(graph, target, nthreads, donated or {}).plan()
+
+
+def leaves_of(graph: Graph) -> list[tuple[Symbol, Leaf]]:
+    """The constants and variables that a graph uses, in order of creation."""
+    return [(n.outputs[0], n.leaf) for n in graph.nodes() if n.leaf is not None and n.leaf.kind != "input"]
+
+
+@dataclass
+class _Planner:
+    """The state of planning one graph."""
+
+    graph: Graph
+    target: Target
+    nthreads: int
+    donated: Mapping[int, int]
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    steps: list[tuple[int, Step]] = field(default_factory=list)  # with a position: that of the node
+    _numbers: Any = field(default_factory=itertools.count)
+
+    def plan(self) -> Program:
+        self.fusion = plan_fusion(self.graph)
+        self.buffers.update({buffer.name: buffer for buffer in self.fusion.buffers.values()})
+        leaves = leaves_of(self.graph)
+        self.inputs = tuple(self._input(symbol) for symbol in (*self.graph.inputs, *(symbol for symbol, _ in leaves)))
+        self._lower()
+        results, after = self._results()
+        steps = self._in_order(after)
+        donated = {results[r]: self.inputs[i] for r, i in self.donated.items()}
+        memory = self._memory(steps, {*self.inputs, *results})
+        return Program(
+            self.inputs, tuple(leaf for _, leaf in leaves), results, donated, self.buffers, tuple(steps), memory
+        )
+
+    def _input(self, symbol: Symbol) -> str:
+        buffer = self.fusion.buffers.get(key_of(symbol))
+        if buffer is None:  # nobody reads it
+            buffer = self._new_buffer("unused", symbol.spec)
+        return buffer.name
+
+    def _new_buffer(self, kind: str, like: Any) -> Buffer:
+        buffer = Buffer(f"{kind}{next(self._numbers)}", tuple(like.shape), like.dtype)
+        self.buffers[buffer.name] = buffer
+        return buffer
+
+    def name_of(self, symbol: Symbol) -> str:
+        """The buffer that holds a symbol, aliases followed."""
+        name = self.fusion.buffers[key_of(symbol)].name
+        return getattr(self.fusion, "aliases", {}).get(name, name)
+
+    # Steps -----------------------------------------------------------------------------------------------------------
+    def _lower(self) -> None:
+        fusion = self.fusion
+        nodes = self.graph.nodes()
+        used = {key_of(s) for node in nodes for s in node.inputs} | {key_of(s) for s in self.graph.results}
+        positions = {fusion.buffers[key].name: key[0] for key in fusion.buffers}
+        dtypes = {name: buffer.dtype for name, buffer in self.buffers.items()}
+        for kernel in fusion.kernels:
+            if any(size_bytes(output.buffer) for output in kernel.outputs):
+                position = max(positions[name] for name in kernel.writes)
+                self.steps.append((position, loop_task(kernel, dtypes, self.target)))
+        for node in nodes:
+            if node.primitive is None or is_loop(node):
+                continue
+            contraction = getattr(fusion, "contractions", {}).get(node.id)
+            if contraction is not None:
+                if size_bytes(contraction.result.buffer):
+                    position = positions[contraction.result.buffer.name]
+                    self.steps.append((position, contraction_task(contraction, self.target)))
+                continue
+            reads = [self.buffers[self.name_of(symbol)] for symbol in node.inputs]
+            writes = [fusion.buffers[key_of(s)] if key_of(s) in used else None for s in node.outputs]
+            if not any(buffer is not None and size_bytes(buffer) for buffer in writes):
+                continue
+            self.steps.append((node.id, self._step(node, reads, writes)))
+
+    def _step(self, node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None]) -> Step:
+        match node.name:
+            case "scan":
+                return self._loop(node, reads, writes)
+            case "while_loop":
+                return self._while(node, reads, writes)
+            case "cond":
+                return self._branch(node, reads, writes)
+        spare = [self._new_buffer("spare", spec) if w is None else w for w, spec in zip(writes, node.specs, strict=True)]
+        return lower(node, reads, spare, self.target)
+
+    def copy(self, source: Buffer, goal: Buffer) -> Task:
+        """A task that copies a buffer; shapes may differ, the elements are the same."""
+        size = math.prod(goal.shape)
+        i = ix.var("i", size)
+        rows = (("i", size),)
+        kernel = LoopKernel("copy", rows, (), (), (Output(goal, i, Load(source.name, i, source.dtype), True),))
+        return loop_task(kernel, {source.name: source.dtype, goal.name: goal.dtype}, self.target)
+
+    # Loops and branches ----------------------------------------------------------------------------------------------
+    def _carry(self, starts: Sequence[Buffer], writes: Sequence[Buffer | None]) -> tuple[list[Buffer], list[Task]]:
+        """Where a carry lies during a loop, and the copies that bring its first value there."""
+        ends = [self._new_buffer("spare", start) if w is None else w for start, w in zip(starts, writes, strict=True)]
+        return ends, [self.copy(a, b) for a, b in zip(starts, ends, strict=True) if size_bytes(b)]
+
+    def _loop(self, node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None]) -> Loop:
+        attrs, body = node.attrs, node.attrs["body"]
+        n, m = attrs["constants"], attrs["constants"] + attrs["carries"]
+        carries = attrs["carries"]
+        ends, prologue = self._carry(reads[n:m], writes[:carries])
+        kept = [i for i, buffer in enumerate(writes[carries:]) if buffer is not None]
+        graph = Graph(body.inputs, (*body.outputs[:carries], *(body.outputs[carries + i] for i in kept)))
+        donated = {i: n + i for i in range(carries)}
+        stacks = tuple(buffer.name for buffer in writes[carries:] if buffer is not None)
+        return Loop(
+            name="scan",
+            body=plan_program(graph, self.target, self.nthreads, donated),
+            length=attrs["length"],
+            reverse=attrs["reverse"],
+            prologue=tuple(prologue),
+            constants=tuple(buffer.name for buffer in reads[:n]),
+            ends=tuple(buffer.name for buffer in ends),
+            sequences=tuple(buffer.name for buffer in reads[m:]),
+            stacks=stacks,
+            reads=tuple(dict.fromkeys(buffer.name for buffer in reads)),
+            writes=(*(buffer.name for buffer in ends), *stacks),
+            in_place=self._in_place(reads[n:m], ends, reads),
+            origins=_origins(node),
+        )
+
+    def _while(self, node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None]) -> While:
+        test, body, n = node.attrs["condition"], node.attrs["body"], node.attrs["constants"]
+        ends, prologue = self._carry(reads[n:], writes)
+        return While(
+            name="while_loop",
+            test=plan_program(test, self.target, self.nthreads),
+            body=plan_program(body, self.target, self.nthreads, {i: n + i for i in range(len(writes))}),
+            max_steps=node.attrs["max_steps"],
+            prologue=tuple(prologue),
+            constants=tuple(buffer.name for buffer in reads[:n]),
+            ends=tuple(buffer.name for buffer in ends),
+            reads=tuple(dict.fromkeys(buffer.name for buffer in reads)),
+            writes=tuple(buffer.name for buffer in ends),
+            in_place=self._in_place(reads[n:], ends, reads),
+            origins=_origins(node),
+        )
+
+    def _in_place(
+        self, starts: Sequence[Buffer], ends: Sequence[Buffer], reads: Sequence[Buffer]
+    ) -> tuple[tuple[str, str], ...]:
+        """Carries that may begin where they end: those that the loop reads as nothing else."""
+        names = [buffer.name for buffer in reads]
+        return tuple((b.name, a.name) for a, b in zip(starts, ends, strict=True) if names.count(a.name) == 1)
+
+    def _branch(self, node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None]) -> Branch:
+        kept = [i for i, buffer in enumerate(writes) if buffer is not None]
+        then, otherwise = (
+            Graph(graph.inputs, tuple(graph.outputs[i] for i in kept))
+            for graph in (node.attrs["then"], node.attrs["otherwise"])
+        )
+        return Branch(
+            name="cond",
+            predicate=reads[0].name,
+            then=plan_program(then, self.target, self.nthreads),
+            otherwise=plan_program(otherwise, self.target, self.nthreads),
+            operands=tuple(buffer.name for buffer in reads[1:]),
+            reads=tuple(dict.fromkeys(buffer.name for buffer in reads)),
+            writes=tuple(buffer.name for buffer in writes if buffer is not None),
+            origins=_origins(node),
+        )
+
+    # Results ---------------------------------------------------------------------------------------------------------
+    def _results(self) -> tuple[tuple[str, ...], dict[int, set[int]]]:
+        """The buffer of each result, with the copies that this takes, and which steps must follow which."""
+        writers = {name: i for i, (_, step) in enumerate(self.steps) for name in step.writes}
+        readers: dict[str, set[int]] = {}
+        for i, (_, step) in enumerate(self.steps):
+            for name in step.reads:
+                readers.setdefault(name, set()).add(i)
+        results: list[str] = []
+        after: dict[int, set[int]] = {}
+        late: list[tuple[Task, str | None]] = []  # copies at the end, and the input over which they write
+        last = max((position for position, _ in self.steps), default=0)
+        for place, symbol in enumerate(self.graph.results):
+            name = self.name_of(symbol)
+            old = self.inputs[self.donated[place]] if place in self.donated else None
+            empty = not size_bytes(self.buffers[name])
+            direct = (name in writers or empty) and name not in results and name not in self.inputs
+            if direct and old is not None and name in writers:
+                direct = self._may_overwrite(writers[name], name, old, readers)
+                if direct:
+                    after.setdefault(writers[name], set()).update(readers.get(old, set()) - {writers[name]})
+            if direct or (old == name):
+                results.append(name)
+                continue
+            goal = self._new_buffer("result", self.buffers[name])
+            source = self.buffers[name]
+            if name in self.inputs and self.donated:  # it may be overwritten before the end
+                source = self._new_buffer("kept", source)
+                readers.setdefault(name, set()).add(len(self.steps))
+                self.steps.append((0, self.copy(self.buffers[name], source)))
+            late.append((self.copy(source, goal), old))
+            results.append(goal.name)
+        for task, old in late:
+            if size_bytes(self.buffers[task.writes[0]]):
+                if old is not None:
+                    after[len(self.steps)] = set(readers.get(old, set()))
+                self.steps.append((last + 1, task))
+        return tuple(results), after
+
+    def _may_overwrite(self, writer: int, name: str, old: str, readers: Mapping[str, set[int]]) -> bool:
+        """Whether a step can write its result over the old value: no reader comes later, itself only element-wise."""
+        position, step = self.steps[writer]
+        if old in step.reads and (name, old) not in step.in_place:
+            return False
+        return all(self.steps[reader][0] < position for reader in readers.get(old, set()) - {writer})
+
+    # Order and memory ------------------------------------------------------------------------------------------------
+    def _in_order(self, after: Mapping[int, set[int]]) -> list[Step]:
+        """The steps in an order that can run and keeps little alive."""
+        order = _topological(self.steps, after)
+        steps = [self.steps[i][1] for i in order]
+        place = {old: new for new, old in enumerate(order)}
+        if not hasattr(Ordered, "after"):
+            return steps
+        tasks = [
+            Ordered(str(i), step.reads, step.writes, tuple(sorted(place[j] for j in after.get(old, ()))))
+            for i, (old, step) in enumerate(zip(order, steps, strict=True))
+        ]
+        external = {*self.inputs}
+        sizes = {name: 0 if name in external else size_bytes(buffer) for name, buffer in self.buffers.items()}
+        return [steps[i] for i in plan_order(tasks, sizes)]
+
+    def _memory(self, steps: Sequence[Step], external: set[str]) -> MemoryPlan:
+        starts: dict[str, int] = {}
+        ends: dict[str, int] = {}
+        inside: dict[str, str] = {}
+        values = []
+        for i, step in enumerate(steps):
+            for name in step.writes:
+                starts[name] = ends[name] = i
+            for name in step.reads:
+                ends[name] = i
+        for i, step in enumerate(steps):
+            taken: set[str] = set()
+            for written, read in step.in_place:
+                host = read in starts and read not in external and ends[read] == i and read not in taken
+                if host and written not in inside and written not in external:
+                    inside[written] = read
+                    taken.add(read)
+            if work := step.workspace_bytes(self.nthreads):
+                values.append(Value(f"work{i}", work, i, i))
+        for name, start in starts.items():
+            if name not in external:
+                values.append(Value(name, size_bytes(self.buffers[name]), start, ends[name], inside.get(name)))
+        return plan_memory(values)
+
+
+def _origins(node: Node) -> tuple[str, ...]:
+    return (node.origin.layer,) if node.origin.layer else ()
+
+
+def _topological(steps: Sequence[tuple[int, Step]], after: Mapping[int, set[int]]) -> list[int]:
+    """An order in which every step comes after what it reads was written; by position where there is a choice."""
+    writers = {name: i for i, (_, step) in enumerate(steps) for name in step.writes}
+    needs = [
+        {writers[name] for name in step.reads if name in writers} - {i} | after.get(i, set())
+        for i, (_, step) in enumerate(steps)
+    ]
+    waiting = [len(found) for found in needs]
+    unlocks: dict[int, list[int]] = {}
+    for i, found in enumerate(needs):
+        for j in found:
+            unlocks.setdefault(j, []).append(i)
+    ready = [(steps[i][0], i) for i, count in enumerate(waiting) if not count]
+    heapq.heapify(ready)
+    order = []
+    while ready:
+        _, i = heapq.heappop(ready)
+        order.append(i)
+        for j in unlocks.get(i, ()):
+            waiting[j] -= 1
+            if not waiting[j]:
+                heapq.heappush(ready, (steps[j][0], j))
+    assert len(order) == len(steps), "steps that wait for each other"
+    return order
