@@ -62,7 +62,9 @@ def run_task(task: Task, addresses: dict[str, int], nthreads: int) -> None:
             function(*(values[a] for a in call.arguments))
 
 
-def run_lowered(name: str, *arrays: Array, target: Target | None = None, nthreads: int = 1, **attrs: Any) -> list[Array]:
+def run_lowered(
+    name: str, *arrays: Array, target: Target | None = None, nthreads: int = 1, **attrs: Any
+) -> list[Array]:
     """The results of an operator in machine code. Nothing but the results may be written."""
     task, writes = task_of(node_of(name, list(arrays), attrs), target or host())
     frames = [np.full(2 * MARGIN + w.dtype.size_bytes * int(np.prod(w.shape)), 0xA5, np.uint8) for w in writes]
