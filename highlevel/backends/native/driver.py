@@ -2,8 +2,8 @@
 
     void step(i32 tid, i32 nthreads, ptr frame, ptr team_state)
 
-`frame` is an array of addresses: of the arena, then of the program's inputs, then of its results. All threads run the
-function. A barrier stands where a call needs what another thread may still be writing, or writes what another may
+`frame` is an array of addresses: of the arena, then of the program's inputs, its results, and functions that it calls
+back. All threads run the function. A barrier stands where a call needs what another thread may still be writing, or writes what another may
 still be reading: calls that touch nothing in common run beside each other. Small calls are made by thread 0 alone, and
 need no barriers among themselves. Loops and branches are loops and branches of this function.
 
@@ -12,7 +12,7 @@ The code is as simple as it is long – it runs once – so LLVM is asked not to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,8 +29,13 @@ I1, I8, I32, I64, PTR, VOID = (*(ir.IntType(bits) for bits in (1, 8, 32, 64)), i
 
 
 def frame_names(program: Program) -> list[str]:
-    """What the frame holds the addresses of, after that of the arena."""
+    """What the frame holds the addresses of, after that of the arena and before those of callbacks."""
     return [*program.inputs, *program.results]
+
+
+def callbacks(program: Program) -> list[Task]:
+    """Tasks that call back."""
+    return [task for task in program.tasks() if task.callback is not None]
 
 
 def emit_step(program: Program, target: Target) -> Unit:
@@ -42,13 +47,15 @@ def emit_step(program: Program, target: Target) -> Unit:
         function.attributes.add(attribute)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     tid, nthreads, frame, state = function.args
+    foreign = callbacks(program)
     slots = [
         builder.load(builder.gep(frame, [I64(i)], source_etype=PTR), typ=PTR)
-        for i in range(1 + len(frame_names(program)))
+        for i in range(1 + len(frame_names(program)) + len(foreign))
     ]
     pointers = dict(zip(program.inputs, slots[1:], strict=False))
-    pointers.update(zip(program.results, slots[1 + len(program.inputs) :], strict=True))
-    emitter = _Emitter(builder, tid, nthreads, state)
+    pointers.update(zip(program.results, slots[1 + len(program.inputs) :], strict=False))
+    functions = {id(task): slot for task, slot in zip(foreign, slots[1 + len(frame_names(program)) :], strict=True)}
+    emitter = _Emitter(builder, tid, nthreads, state, functions)
     emitter.program(_Scope(program, slots[0], pointers))
     builder.ret_void()
     return Unit(str(module), target)
@@ -130,8 +137,9 @@ class _Pending:
 class _Emitter:
     """Writes the calls of a program and of the programs inside of it."""
 
-    def __init__(self, builder: Any, tid: Any, nthreads: Any, state: Any) -> None:
+    def __init__(self, builder: Any, tid: Any, nthreads: Any, state: Any, functions: Mapping[int, Any]) -> None:
         self.builder = builder
+        self.functions = functions  # of tasks that call back, by id
         self.tid, self.nthreads, self.state = tid, nthreads, state
         self.first = builder.icmp_signed("==", tid, I32(0))
         self.wide = builder.zext(tid, I64), builder.zext(nthreads, I64)
@@ -180,18 +188,18 @@ class _Emitter:
                 self.barrier()
             elif self.pending.conflicts(reads, writes, call.serial):
                 self.barrier()
-            self.call(scope, call, work)
+            self.call(scope, task, call, work)
             self.pending.add(reads, mine or writes, call.serial)
 
-    def call(self, scope: _Scope, call: Call, work: int | None) -> None:
+    def call(self, scope: _Scope, task: Task, call: Call, work: int | None) -> None:
         if call.serial:
             with self.builder.if_then(self.first):
-                self._call(scope, call, work, (I64(0), I64(1)), (I32(0), I32(1)))
+                self._call(scope, task, call, work, (I64(0), I64(1)), (I32(0), I32(1)))
         else:
-            self._call(scope, call, work, self.wide, (self.tid, self.nthreads))
+            self._call(scope, task, call, work, self.wide, (self.tid, self.nthreads))
 
     def _call(
-        self, scope: _Scope, call: Call, work: int | None, share: tuple[Any, Any], thread: tuple[Any, Any]
+        self, scope: _Scope, task: Task, call: Call, work: int | None, share: tuple[Any, Any], thread: tuple[Any, Any]
     ) -> None:
         builder = self.builder
         begin = end = None
@@ -212,6 +220,8 @@ class _Emitter:
                     arguments.append(thread[1])
                 case Argument.WORKSPACE:
                     arguments.append(self.at(scope.arena, work or 0))
+                case Argument.FUNCTION:
+                    arguments.append(self.functions[id(task)])
         builder.call(self._function(call.unit, [value.type for value in arguments]), arguments)
 
     def _share(self, call: Call, tid: Any, nthreads: Any) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ variable was given other data, or its data was handed out.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from highlevel.ir.variable import data_epoch
 
 from .devices.device import Device, Memory
 from .devices.device import Step as CompiledStep
-from .driver import emit_step, is_serial, units_of
+from .driver import callbacks, emit_step, is_serial, units_of
 from .program import Program, leaves_of, plan_program
 
 
@@ -54,7 +55,11 @@ class Executable:
     def _lay_out(self, leaves: Sequence[Any]) -> None:
         graph, inputs = self.graph, len(self.graph.inputs)
         outputs = len(graph.outputs)
-        self.frame = np.zeros(1 + len(self.program.inputs) + len(self.program.results), np.int64)
+        self.failures: list[BaseException] = []
+        self.functions = [task.callback.function(self.failures) for task in callbacks(self.program) if task.callback]
+        places_needed = 1 + len(self.program.inputs) + len(self.program.results)
+        self.frame = np.zeros(places_needed + len(self.functions), np.int64)
+        self.frame[places_needed:] = [ctypes.cast(f, ctypes.c_void_p).value for f in self.functions]
         self.frame_memory = Memory(self.frame.ctypes.data, self.frame.nbytes, None)
         first_leaf, first_output = 1 + inputs, 1 + len(self.program.inputs)
         updated = {id(v): first_output + outputs + i for i, (v, _) in enumerate(graph.updates)}
@@ -84,6 +89,8 @@ class Executable:
                 frame[place] = address_of(array)
                 results.append(array)
             self.device.run(self.step, self.frame_memory)
+            if self.failures:
+                raise self.failures.pop()
         return results
 
     def _bind(self) -> None:

@@ -34,7 +34,6 @@ from .schedule.order import Task as Ordered
 from .schedule.order import plan_order
 
 Key: TypeAlias = tuple[int, int]
-CONTROL = {"scan", "while_loop", "cond"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +231,8 @@ class _Planner:
                 return self._while(node, reads, writes)
             case "cond":
                 return self._branch(node, reads, writes)
+            case "call":
+                return self._call(node, reads, writes)
         spare = [self._new_buffer("spare", spec) if w is None else w for w, spec in zip(writes, node.specs, strict=True)]
         return lower(node, reads, spare, self.target)
 
@@ -273,6 +274,16 @@ class _Planner:
             in_place=self._in_place(reads[n:m], ends, reads),
             origins=_origins(node),
         )
+
+    def _call(self, node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None]) -> Loop:
+        """A function that stays one (`checkpoint`): a loop that runs once and carries nothing."""
+        kept = [i for i, buffer in enumerate(writes) if buffer is not None]
+        body = Graph(node.attrs["body"].inputs, tuple(node.attrs["body"].outputs[i] for i in kept))
+        names = tuple(buffer.name for buffer in reads)
+        written = tuple(buffer.name for buffer in writes if buffer is not None)
+        program = plan_program(body, self.target, self.nthreads)
+        name = str(node.attrs["name"])
+        return Loop(name, program, 1, False, (), names, (), (), written, names, written, origins=_origins(node))
 
     def _while(self, node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None]) -> While:
         test, body, n = node.attrs["condition"], node.attrs["body"], node.attrs["constants"]

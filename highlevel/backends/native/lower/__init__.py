@@ -1,8 +1,13 @@
 """From operators to tasks: one module for each family that has code of its own."""
 
-from . import contraction, loops
+import importlib
+import pkgutil
+
 from .contraction import contraction_task
 from .loops import loop_task
 from .registry import lower, lowers
 
-__all__ = ["contraction", "contraction_task", "loop_task", "loops", "lower", "lowers"]
+for module in pkgutil.iter_modules(__path__):  # each registers its lowerings
+    importlib.import_module(f"{__name__}.{module.name}")
+
+__all__ = ["contraction_task", "loop_task", "lower", "lowers"]

@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from highlevel.errors import BackendError
 from highlevel.ir import Node
 
 from ..codegen.targets import Target
 from ..schedule.kernel import Buffer
+from .callback import callback_task
 from .task import Task
 
 Lowering: TypeAlias = Callable[[Node, Sequence[Buffer], Sequence[Buffer | None], Target], Task]
@@ -37,8 +37,5 @@ def lowers(*names: str) -> Callable[[Lowering], Lowering]:
 
 
 def lower(node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None], target: Target) -> Task:
-    """The task that computes a node."""
-    found = LOWERINGS.get(node.name)
-    if found is None:
-        raise BackendError(f"the backend 'native' has no code for the operator {node.name!r}", layer=node.origin.layer)
-    return found(node, reads, writes, target)
+    """The task that computes a node; operators without code of their own are called back by their definition."""
+    return LOWERINGS.get(node.name, callback_task)(node, reads, writes, target)

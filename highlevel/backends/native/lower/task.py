@@ -13,8 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from ..cache import Unit
+
+if TYPE_CHECKING:
+    from .callback import Callback
 
 
 class Argument(Enum):
@@ -24,10 +28,11 @@ class Argument(Enum):
     END = "end"  # i64: the one after the last
     TID = "tid"  # i32
     THREADS = "threads"  # i32
+    FUNCTION = "function"  # ptr: what `Task.callback` is called by, `void (ptr)`
     WORKSPACE = "workspace"  # ptr: `Task.workspace_bytes(nthreads)` bytes with any content, aligned to a cache line
 
 
-BEGIN, END, TID, THREADS, WORKSPACE = Argument
+BEGIN, END, TID, THREADS, FUNCTION, WORKSPACE = Argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Task:
     shared_bytes, thread_bytes: the workspace is as large as the one, and as many of the other as there are threads
     in_place:      pairs (written, read): buffers that may be the same memory
     origins:       layers that it comes from; flops: additions and multiplications
+    callback:      what a function calls back that takes FUNCTION
     """
 
     name: str
@@ -70,6 +76,7 @@ class Task:
     in_place: tuple[tuple[str, str], ...] = ()
     origins: tuple[str, ...] = ()
     flops: int = 0
+    callback: Callback | None = None
 
     def workspace_bytes(self, nthreads: int) -> int:
         return self.shared_bytes + nthreads * self.thread_bytes
