@@ -53,7 +53,7 @@ def run_task(task: Task, addresses: dict[str, int], nthreads: int) -> None:
     memory = np.full(task.workspace_bytes(nthreads) + 64, 0xA5, np.uint8)
     workspace = memory[-memory.ctypes.data % 64 :].ctypes.data
     for call in task.phases:
-        kinds = [KINDS.get(a, ctypes.c_void_p) for a in call.arguments]  # type: ignore[call-overload]
+        kinds = [KINDS.get(a, ctypes.c_void_p) for a in call.arguments]
         function = library.function(call.unit.symbol, *kinds)
         for tid, (begin, end) in reversed(list(enumerate(shares(call, nthreads)))):
             if call.serial and tid:

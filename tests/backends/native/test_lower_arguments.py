@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from highlevel.backends.native.codegen.targets import host
-from highlevel.backends.native.lower import arguments  # noqa: F401
 from highlevel.ir import REGISTRY, as_dtype
 from highlevel.ir.dtypes import ALL, int32
 

@@ -11,7 +11,6 @@ from highlevel.backends.native.codegen import threefry
 from highlevel.backends.native.codegen.scalar import LlvmScalars, Scalar
 from highlevel.backends.native.codegen.targets import host
 from highlevel.backends.native.codegen.ufunc import ufunc
-from highlevel.backends.native.lower import random  # noqa: F401
 from highlevel.ir import REGISTRY
 from highlevel.ir.primitives.random import threefry as definition
 

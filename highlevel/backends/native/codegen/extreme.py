@@ -19,14 +19,16 @@ from llvmlite import ir
 
 from highlevel.ir import DType
 
-from ..cache import ENTRY
-from .contraction.values import I64, POINTER, VOID, Builder, Value, counted, intrinsic, mangled, smaller, splat
+from ..cache import Unit
+from .contraction.values import I64, POINTER, Builder, Value, counted, intrinsic, mangled, smaller, splat
+from .kernel import element, forward, kernel
 from .keys import Keys
 from .lines import Blocks
 from .targets import Target
 
 UNROLLED = 8  # vectors of a line; more take a loop
 VECTORS = 4  # of neighbouring lines that are searched together
+ARGUMENTS = (I64, I64, POINTER, POINTER)
 
 Store = Callable[[Value, Value, Value], None]  # (the line's first number among results, keys, positions)
 
@@ -46,7 +48,7 @@ class Search:
 
     @property
     def keys(self) -> Keys:
-        """The largest is looked for, so that NaN wins. Wide enough for positions, which stand beside keys in vectors."""
+        """The largest is looked for, so that NaN wins. As wide as positions, which stand beside them in vectors."""
         return Keys(self.dtype, self.smallest, 64 if self.size >= 2**31 else 32)
 
     @property
@@ -63,70 +65,64 @@ class Search:
         return outer * self.parts * (self.blocks(target).count if self.inner > 1 else 1)
 
 
-def emit_search(search: Search, result: DType, target: Target) -> str:
+def search_unit(search: Search, result: DType, target: Target) -> Unit:
     """The kernel for whole lines."""
-    builder, (begin, end, x, found) = _kernel(2)
-    kind = ir.IntType(8 * result.size_bytes)
 
-    def store(place: Value, _: Value, position: Value) -> None:
-        lanes = position.type.count if isinstance(position.type, ir.VectorType) else 0
-        number = _resized(builder, position, kind, lanes)
-        builder.store(number, builder.gep(found, [place], source_etype=kind), align=result.size_bytes)
+    def write(builder: Builder, begin: Value, end: Value, x: Value, found: Value) -> None:
+        def store(place: Value, _: Value, position: Value) -> None:
+            lanes = position.type.count if isinstance(position.type, ir.VectorType) else 0
+            number = _resized(builder, position, ir.IntType(8 * result.size_bytes), lanes)
+            builder.store(number, element(builder, found, place, result), align=result.size_bytes)
 
-    _Searcher(builder, search, target, x, store).emit(begin, end)
-    return _finished(builder)
+        _Searcher(builder, search, target, x, store).emit(begin, end)
 
-
-def emit_partial(search: Search, outer: int, target: Target) -> str:
-    """The kernel for parts: their best keys and where these are go to the workspace, `keys` first."""
-    builder, (begin, end, x, workspace) = _kernel(2)
-    kind = ir.IntType(search.keys.bits)
-    positions = builder.gep(workspace, [I64(outer * search.parts * search.inner)], source_etype=kind)
-
-    def store(place: Value, key: Value, position: Value) -> None:
-        for value, array in ((key, workspace), (position, positions)):
-            builder.store(value, builder.gep(array, [place], source_etype=kind), align=kind.width // 8)
-
-    _Searcher(builder, search, target, x, store).emit(begin, end)
-    return _finished(builder)
+    return kernel(target, ARGUMENTS, write)
 
 
-def emit_merge(search: Search, result: DType, outer: int) -> str:
+def partial_unit(search: Search, outer: int, target: Target) -> Unit:
+    """The kernel for parts: their best keys, and behind all of these their positions, go to the workspace."""
+    size_bytes = search.keys.bits // 8
+
+    def write(builder: Builder, begin: Value, end: Value, x: Value, workspace: Value) -> None:
+        positions = forward(builder, workspace, outer * search.parts * search.inner, size_bytes)
+
+        def store(place: Value, key: Value, position: Value) -> None:
+            for value, array in ((key, workspace), (position, positions)):
+                builder.store(value, forward(builder, array, place, size_bytes), align=size_bytes)
+
+        _Searcher(builder, search, target, x, store).emit(begin, end)
+
+    return kernel(target, ARGUMENTS, write)
+
+
+def merge_unit(search: Search, outer: int, result: DType, target: Target) -> Unit:
     """The kernel that chooses among a line's parts; units are lines."""
-    builder, (begin, end, workspace, found) = _kernel(2)
-    kind, stored = ir.IntType(search.keys.bits), ir.IntType(8 * result.size_bytes)
-    positions = builder.gep(workspace, [I64(outer * search.parts * search.inner)], source_etype=kind)
+    kind = ir.IntType(search.keys.bits)
+    size_bytes = kind.width // 8
 
-    def line(number: Value, _: list[Value]) -> None:
-        o, j = _divided(builder, number, search.inner)
-        first = builder.add(builder.mul(o, I64(search.parts * search.inner)), j)
+    def write(builder: Builder, begin: Value, end: Value, workspace: Value, found: Value) -> None:
+        positions = forward(builder, workspace, outer * search.parts * search.inner, size_bytes)
 
-        def loaded(part: Value) -> list[Value]:
-            place = builder.add(first, builder.mul(part, I64(search.inner)))
-            return [builder.load(builder.gep(a, [place], source_etype=kind), typ=kind) for a in (workspace, positions)]
+        def line(number: Value, _: list[Value]) -> None:
+            o, j = _divided(builder, number, search.inner)
+            first = builder.add(builder.mul(o, I64(search.parts * search.inner)), j)
 
-        def part(p: Value, best: list[Value]) -> list[Value]:
-            other = loaded(p)
-            larger = builder.icmp_signed(">", other[0], best[0])
-            return [builder.select(larger, a, b) for a, b in zip(other, best, strict=True)]
+            def loaded(part: Value) -> list[Value]:
+                place = builder.add(first, builder.mul(part, I64(search.inner)))
+                return [builder.load(forward(builder, a, place, size_bytes), typ=kind) for a in (workspace, positions)]
 
-        _, position = counted(builder, 1, search.parts, part, loaded(I64(0)))
-        value = _resized(builder, position, stored, 0)
-        builder.store(value, builder.gep(found, [number], source_etype=stored), align=result.size_bytes)
+            def choose(part: Value, best: list[Value]) -> list[Value]:
+                other = loaded(part)
+                larger = builder.icmp_signed(">", other[0], best[0])
+                return [builder.select(larger, a, b) for a, b in zip(other, best, strict=True)]
 
-    counted(builder, begin, end, line)
-    return _finished(builder)
+            _, position = counted(builder, 1, search.parts, choose, loaded(I64(0)))
+            value = _resized(builder, position, ir.IntType(8 * result.size_bytes), 0)
+            builder.store(value, element(builder, found, number, result), align=result.size_bytes)
 
+        counted(builder, begin, end, line)
 
-def _kernel(pointers: int) -> tuple[Builder, list[Value]]:
-    kinds = [I64, I64, *[POINTER] * pointers]
-    function = ir.Function(ir.Module(""), ir.FunctionType(VOID, kinds), ENTRY)
-    return ir.IRBuilder(function.append_basic_block("entry")), list(function.args)
-
-
-def _finished(builder: Builder) -> str:
-    builder.ret_void()
-    return str(builder.module)
+    return kernel(target, ARGUMENTS, write)
 
 
 def _divided(builder: Builder, number: Value, divisor: int) -> tuple[Value, Value]:
@@ -174,8 +170,7 @@ class _Searcher:
             self._along(first, narrow, result)
 
     def _load(self, place: Value) -> Value:
-        stored = ir.IntType(8 * self.search.dtype.size_bytes)
-        return self.keys.load(self.builder, self.builder.gep(self.x, [place], source_etype=stored), self.lanes)
+        return self.keys.load(self.builder, element(self.builder, self.x, place, self.search.dtype), self.lanes)
 
     def _better(self, seen: tuple[Value, Value], key: Value, position: Value) -> tuple[Value, Value]:
         """What has been seen, and one more."""

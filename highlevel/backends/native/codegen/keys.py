@@ -1,7 +1,7 @@
 """Order as integers: a signed integer for each element, so that comparing the integers is comparing the elements.
 
-Equal elements – also 0 and −0 – have equal keys, and NaN the largest one, whichever way the order goes. With keys, order
-needs no case of its own for any type: what follows is integer arithmetic, on one element or on a vector of them.
+Equal elements – also 0 and −0 – have equal keys, and NaN the largest one, whichever way the order goes. With keys,
+order needs no case of its own for any type: what follows is integer arithmetic, on one element or on a vector.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Threefry-2x32 on registers: random bits as a formula of a key and an element's number.
 
 `bits` is scalar code without branches or memory, so a loop around it is vectorised, and it can stand wherever an
-elementwise operator can. A loop kernel that draws its own bits never stores them: what it takes is a term that holds the
-two words of the key (loads at places 0 and 1 of the key's buffer, the same in every round of the loop, which LLVM
-moves in front of it) and an index expression, the row-major place of the element in the shape of the draw. An
+elementwise operator can. A loop kernel that draws its own bits never stores them: what it takes is a term that holds
+the two words of the key (loads at places 0 and 1 of the key's buffer, the same in every round of the loop, which
+LLVM moves in front of it) and an index expression, the row-major place of the element in the shape of the draw. An
 element's bits depend on nothing else, so any cut of the rows, and any order of the loops, gives the same ones.
 
 J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.

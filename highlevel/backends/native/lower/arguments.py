@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from highlevel.ir import DType, Node
 
 from ..cache import Unit
-from ..codegen.extreme import Search, emit_merge, emit_partial, emit_search
+from ..codegen.extreme import Search, merge_unit, partial_unit, search_unit
 from ..codegen.lines import Lines
 from ..codegen.targets import Target
 from ..schedule.kernel import Buffer
@@ -60,9 +60,9 @@ def _parts(lines: Lines, dtype: DType, target: Target) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _search(search: Search, result: DType, target: Target) -> Unit:
-    return Unit(emit_search(search, result, target), target)
+    return search_unit(search, result, target)
 
 
 @functools.lru_cache(maxsize=64)
 def _partial(search: Search, result: DType, outer: int, target: Target) -> tuple[Unit, Unit]:
-    return Unit(emit_partial(search, outer, target), target), Unit(emit_merge(search, result, outer), target)
+    return partial_unit(search, outer, target), merge_unit(search, outer, result, target)

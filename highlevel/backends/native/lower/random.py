@@ -6,21 +6,19 @@ import functools
 import math
 from collections.abc import Sequence
 
-from llvmlite import ir
-
 from highlevel.ir import Node
 from highlevel.ir.dtypes import uint32, uint64
 
-from ..cache import ENTRY, Unit
+from ..cache import Unit
 from ..codegen import threefry
-from ..codegen.contraction.values import counted
+from ..codegen.contraction.values import I64, POINTER, Builder, Value, counted
+from ..codegen.kernel import element, kernel
 from ..codegen.scalar import LlvmScalars, Scalar
 from ..codegen.targets import Target
 from ..schedule.kernel import Buffer
 from .registry import lowers
 from .task import BEGIN, END, Call, Task
 
-I32, I64, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
 LINE_ELEMENTS = 16  # of a cache line
 SERIAL_ELEMENTS = 4096  # fewer than this are not worth sharing out
 
@@ -40,19 +38,15 @@ def lower_random_bits(node: Node, reads: Sequence[Buffer], writes: Sequence[Buff
 @functools.lru_cache(maxsize=16)
 def random_unit(wide: bool, target: Target) -> Unit:
     """`kernel(begin, end, key, result)`; `wide` means that numbers of elements may need more than 32 bits."""
-    module = ir.Module("")
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64, I64, POINTER, POINTER]), ENTRY)
-    begin, end, key, result = function.args
-    key.add_attribute("noalias")
-    result.add_attribute("noalias")
-    builder = ir.IRBuilder(function.append_basic_block("entry"))
-    k = LlvmScalars(builder, target)
-    key0, key1 = (k.load(builder.gep(key, [I64(word)], source_etype=I32), uint32) for word in range(2))
 
-    def element(i: ir.Value, _: list[ir.Value]) -> None:
-        index = Scalar(i, uint64) if wide else k.cast(Scalar(i, uint64), uint32)
-        k.store(builder.gep(result, [i], inbounds=True, source_etype=I32), threefry.bits(k, key0, key1, index))
+    def write(builder: Builder, begin: Value, end: Value, key: Value, result: Value) -> None:
+        k = LlvmScalars(builder, target)
+        key0, key1 = (k.load(element(builder, key, word, uint32), uint32) for word in range(2))
 
-    counted(builder, begin, end, element)
-    builder.ret_void()
-    return Unit(str(module), target, 2)
+        def draw(i: Value, _: list[Value]) -> None:
+            index = Scalar(i, uint64) if wide else k.cast(Scalar(i, uint64), uint32)
+            k.store(element(builder, result, i, uint32), threefry.bits(k, key0, key1, index))
+
+        counted(builder, begin, end, draw)
+
+    return kernel(target, (I64, I64, POINTER, POINTER), write, level=2, noalias=(2, 3))
