@@ -3,17 +3,59 @@
 `Real` (float32 or float64), `Whole` (an integer, signed where it matters) and `Flag` (one bit). An operation appends
 one instruction; there are no branches, so that a loop around any formula can be vectorised. Python numbers beside a
 register become constants of its type. No fast-math flags: every operation rounds once, as IEEE says.
+
+A register may as well hold a vector: all operations go lane by lane.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 from llvmlite import ir
 
 FLOAT, DOUBLE, BIT = ir.FloatType(), ir.DoubleType(), ir.IntType(1)
+I32, I64 = ir.IntType(32), ir.IntType(64)
+
+
+# Types that may be vectors -------------------------------------------------------------------------------------------
+def element(kind: Any) -> Any:
+    """The type of a lane."""
+    return kind.element if isinstance(kind, ir.VectorType) else kind
+
+
+def shaped(kind: Any, like: Any) -> Any:
+    """A type of lanes, with as many of them as another type has."""
+    return ir.VectorType(kind, like.count) if isinstance(like, ir.VectorType) else kind
+
+
+def mangled(kind: Any) -> str:
+    """The type as names of intrinsics have it: f32, v16i1."""
+    lane = element(kind)
+    name = f"i{lane.width}" if isinstance(lane, ir.IntType) else {FLOAT: "f32", DOUBLE: "f64"}.get(lane, "f16")
+    return f"v{kind.count}{name}" if isinstance(kind, ir.VectorType) else name
+
+
+def constant(kind: Any, value: Any) -> Any:
+    """A number, in all lanes."""
+    if isinstance(kind, ir.VectorType):
+        return ir.FormattedConstant(kind, f"splat ({ir.Constant(kind.element, value)})")
+    return ir.Constant(kind, value)
+
+
+def lane_by_lane(builder: Any, function: Callable[..., Any], *operands: Any) -> Any:
+    """A function of scalars, for each lane of its operands."""
+    kind = operands[0].type
+    if not isinstance(kind, ir.VectorType):
+        return function(*operands)
+    result = None
+    for lane in range(kind.count):
+        found = function(*(builder.extract_element(operand, I32(lane)) for operand in operands))
+        if result is None:
+            result = ir.Constant(ir.VectorType(found.type, kind.count), ir.Undefined)
+        result = builder.insert_element(result, found, I32(lane))
+    return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,14 +112,14 @@ class Real:
 
     @property
     def is_double(self) -> bool:
-        return bool(self.value.type == DOUBLE)
+        return bool(element(self.value.type) == DOUBLE)
 
     @property
     def bits(self) -> int:
         return 64 if self.is_double else 32
 
     def constant(self, value: float) -> Real:
-        return Real(ir.Constant(self.type, value), self.code)
+        return Real(constant(self.type, value), self.code)
 
     def _with(self, instruction: str, other: Real | float, *, swap: bool = False) -> Real:
         right = other if isinstance(other, Real) else self.constant(other)
@@ -135,7 +177,7 @@ class Real:
 
     def _intrinsic(self, name: str, *others: Real) -> Real:
         values = [self.value, *(other.value for other in others)]
-        return Real(self.code.call(f"llvm.{name}.f{self.bits}", self.type, *values), self.code)
+        return Real(self.code.call(f"llvm.{name}.{mangled(self.type)}", self.type, *values), self.code)
 
     def abs(self) -> Real:
         return self._intrinsic("fabs")
@@ -171,15 +213,19 @@ class Real:
         return where(magnitude < limit, ((magnitude + limit) - limit).with_sign_of(self), self)
 
     def as_bits(self) -> Whole:
-        return Whole(self.code.builder.bitcast(self.value, ir.IntType(self.bits)), self.code)
+        return Whole(self.code.builder.bitcast(self.value, shaped(ir.IntType(self.bits), self.type)), self.code)
 
     def widen(self) -> Real:
         """As float64."""
-        return self if self.is_double else Real(self.code.builder.fpext(self.value, DOUBLE), self.code)
+        if self.is_double:
+            return self
+        return Real(self.code.builder.fpext(self.value, shaped(DOUBLE, self.type)), self.code)
 
     def narrow(self) -> Real:
         """As float32, rounded to nearest even."""
-        return Real(self.code.builder.fptrunc(self.value, FLOAT), self.code) if self.is_double else self
+        if not self.is_double:
+            return self
+        return Real(self.code.builder.fptrunc(self.value, shaped(FLOAT, self.type)), self.code)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,10 +237,10 @@ class Whole:
 
     @property
     def bits(self) -> int:
-        return int(self.value.type.width)
+        return int(element(self.value.type).width)
 
     def _with(self, instruction: str, other: Whole | int) -> Whole:
-        right = other.value if isinstance(other, Whole) else ir.Constant(self.value.type, other)
+        right = other.value if isinstance(other, Whole) else constant(self.value.type, other)
         return Whole(getattr(self.code.builder, instruction)(self.value, right), self.code)
 
     def __add__(self, other: Whole | int) -> Whole:
@@ -204,7 +250,7 @@ class Whole:
         return self._with("sub", other)
 
     def __rsub__(self, other: int) -> Whole:
-        return Whole(ir.Constant(self.value.type, other), self.code) - self
+        return Whole(constant(self.value.type, other), self.code) - self
 
     def __mul__(self, other: Whole | int) -> Whole:
         return self._with("mul", other)
@@ -229,7 +275,7 @@ class Whole:
         return self._with("lshr", count)
 
     def _compare(self, predicate: str, other: Whole | int) -> Flag:
-        right = other.value if isinstance(other, Whole) else ir.Constant(self.value.type, other)
+        right = other.value if isinstance(other, Whole) else constant(self.value.type, other)
         return Flag(self.code.builder.icmp_signed(predicate, self.value, right), self.code)
 
     def __lt__(self, other: Whole | int) -> Flag:
@@ -247,18 +293,22 @@ class Whole:
 
     def resized(self, bits: int) -> Whole:
         """In another width: cut off, or with the sign copied."""
-        builder, wanted = self.code.builder, ir.IntType(bits)
+        builder, wanted = self.code.builder, shaped(ir.IntType(bits), self.value.type)
         if bits == self.bits:
             return self
         return Whole((builder.trunc if bits < self.bits else builder.sext)(self.value, wanted), self.code)
 
     def as_real(self) -> Real:
         """The float with these bits."""
-        return Real(self.code.builder.bitcast(self.value, DOUBLE if self.bits == 64 else FLOAT), self.code)
+        return Real(self.code.builder.bitcast(self.value, self._real_type), self.code)
 
     def to_real(self) -> Real:
         """The float of this value, as wide as the integer."""
-        return Real(self.code.builder.sitofp(self.value, DOUBLE if self.bits == 64 else FLOAT), self.code)
+        return Real(self.code.builder.sitofp(self.value, self._real_type), self.code)
+
+    @property
+    def _real_type(self) -> Any:
+        return shaped(DOUBLE if self.bits == 64 else FLOAT, self.value.type)
 
 
 # Formulas ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from .registers import Real, where
+from .registers import Real, constant, element, lane_by_lane, where
 
 I64 = ir.IntType(64)
 
@@ -42,10 +42,14 @@ def _quotient_and_remainder(a: Real, b: Real) -> tuple[Real, Real]:
 def _fmod(a: Real, b: Real) -> Real:
     """The remainder of a / b cut off, with the sign of a."""
     module, name = a.code.builder.module, f"highlevel.fmod{a.bits}"
-    function = module.globals.get(name) or _define(module, name, a.type, _Fmod(a).emit)
-    rest = Real(a.code.builder.call(function, [a.abs().value, b.abs().value]), a.code).with_sign_of(a)
+    function = module.globals.get(name) or _define(module, name, element(a.type), _Fmod(a).emit)
+    rest = Real(_called(a.code.builder, function, a.abs().value, b.abs().value), a.code).with_sign_of(a)
     rest = where(b.abs() < float("inf"), rest, where(b.is_nan(), b, a))
     return where((a.abs() < float("inf")) & ~b.equals(0.0), rest, float("nan"))
+
+
+def _called(builder: Any, function: Any, *operands: Any) -> Any:
+    return lane_by_lane(builder, lambda *lanes: builder.call(function, lanes), *operands)
 
 
 def _define(module: Any, name: str, kind: ir.Type, body: Callable[[Any, Any], None]) -> ir.Function:
@@ -116,20 +120,20 @@ class _Fmod:
 # Integers ------------------------------------------------------------------------------------------------------------
 def divide_integers(builder: Any, a: ir.Value, b: ir.Value, signed: bool) -> tuple[ir.Value, ir.Value]:
     """(quotient rounded down, remainder with the sign of b); both 0 for b = 0; the lowest number by −1 is itself."""
-    zero, one = ir.Constant(a.type, 0), ir.Constant(a.type, 1)
+    zero, one = constant(a.type, 0), constant(a.type, 1)
     by_zero = builder.icmp_unsigned("==", b, zero)
     if not signed:
         safe = builder.select(by_zero, one, b)
         quotient = builder.select(by_zero, zero, builder.udiv(a, safe))
         return quotient, builder.select(by_zero, zero, builder.urem(a, safe))
-    by_minus_one = builder.icmp_signed("==", b, ir.Constant(a.type, -1))
+    by_minus_one = builder.icmp_signed("==", b, constant(a.type, -1))
     safe = builder.select(builder.or_(by_zero, by_minus_one), one, b)
     quotient, rest = builder.sdiv(a, safe), builder.srem(a, safe)
     other_sign = builder.icmp_signed("<", builder.xor(rest, b), zero)
     adjust = builder.and_(builder.icmp_signed("!=", rest, zero), other_sign)
     quotient = builder.select(adjust, builder.sub(quotient, one), quotient)
     rest = builder.select(adjust, builder.add(rest, b), rest)
-    quotient = builder.select(by_minus_one, builder.neg(a), quotient)
+    quotient = builder.select(by_minus_one, builder.sub(zero, a), quotient)
     return builder.select(by_zero, zero, quotient), rest
 
 
@@ -138,16 +142,16 @@ def integer_power(builder: Any, a: ir.Value, b: ir.Value, signed: bool) -> ir.Va
 
     (The interpreter refuses negative exponents; a compiled loop cannot.)
     """
-    module, name = builder.module, f"highlevel.power{a.type.width}"
-    function = module.globals.get(name) or _define(module, name, a.type, _emit_power)
+    module, name = builder.module, f"highlevel.power{element(a.type).width}"
+    function = module.globals.get(name) or _define(module, name, element(a.type), _emit_power)
     if not signed:
-        return builder.call(function, [a, b])
-    zero, one = ir.Constant(a.type, 0), ir.Constant(a.type, 1)
+        return _called(builder, function, a, b)
+    zero, one = constant(a.type, 0), constant(a.type, 1)
     negative = builder.icmp_signed("<", b, zero)
     unit = builder.or_(
-        builder.icmp_signed("==", a, one), builder.icmp_signed("==", a, ir.Constant(a.type, -1))
+        builder.icmp_signed("==", a, one), builder.icmp_signed("==", a, constant(a.type, -1))
     )
-    power = builder.call(function, [a, builder.select(negative, builder.and_(b, one), b)])
+    power = _called(builder, function, a, builder.select(negative, builder.and_(b, one), b))
     return builder.select(builder.and_(negative, builder.not_(unit)), zero, power)
 
 

@@ -6,6 +6,8 @@ nothing is called, so that loops around it are vectorised.
 
 In registers a bool is one bit and float16 and bfloat16 are float32 that the type can hold: every operation computes
 in float32 and rounds to the type. In memory (`memory_type`) a bool is a byte, and the half types are 16-bit integers.
+
+With `lanes` a scalar is a vector of them: neighbours in memory, computed at once.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ from highlevel.ir import DType
 from highlevel.ir.dtypes import bfloat16, bool_, float16, float32, float64
 
 from . import remainder, special_functions, trigonometry, vecmath
-from .registers import BIT, DOUBLE, FLOAT, Code, Flag, Real, Whole, where
+from .registers import BIT, DOUBLE, FLOAT, I32, Code, Flag, Real, Whole, constant, element, mangled, where
 
-I16, I32 = ir.IntType(16), ir.IntType(32)
+I16 = ir.IntType(16)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,15 +74,36 @@ class LlvmScalars:
     """The scalar language; instructions go where the builder stands.
 
     target: the CPU, where it matters that it may lack fused multiply-add, rounding or conversion of float16
+    lanes:  how many scalars a register holds; all operands have as many
     """
 
-    def __init__(self, builder: Any, target: Machine | None = None) -> None:
+    def __init__(self, builder: Any, target: Machine | None = None, lanes: int = 1) -> None:
         self.builder = builder
+        self.lanes = lanes
         lacks = set(target.features.split(",")) if target is not None and target.arch == "x86_64" else set()
         self.converts_half = "-f16c" not in lacks
         self.code = Code(builder, fma=target is None or target.fma, rounding="-sse4.1" not in lacks)
 
     # Registers -------------------------------------------------------------------------------------------------------
+    def of_lanes(self, kind: ir.Type) -> ir.Type:
+        """The type of a register with that type in each lane."""
+        return ir.VectorType(kind, self.lanes) if self.lanes > 1 else kind
+
+    def register_type(self, dtype: DType) -> ir.Type:
+        """The LLVM type of `Scalar.value`."""
+        return self.of_lanes(register_type(dtype))
+
+    def spread(self, x: Scalar) -> Scalar:
+        """A single scalar in all lanes."""
+        if self.lanes == 1 or isinstance(x.value.type, ir.VectorType):
+            return x
+        if isinstance(x.value, ir.Constant):
+            return Scalar(constant(self.of_lanes(x.value.type), x.value.constant), x.dtype)
+        kind = self.of_lanes(x.value.type)
+        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), x.value, I32(0))
+        order = constant(self.of_lanes(I32), 0)
+        return Scalar(self.builder.shuffle_vector(first, first, order), x.dtype)
+
     def number(self, value: Any, dtype: DType) -> Scalar:
         """A constant of a type."""
         if dtype.is_float:
@@ -88,39 +111,52 @@ class LlvmScalars:
                 value = float(np.asarray(value, np.float64).astype(dtype.numpy))
         else:
             value = int(bool(value) if dtype.is_bool else value)
-        return Scalar(ir.Constant(register_type(dtype), value), dtype)
+        return Scalar(constant(self.register_type(dtype), value), dtype)
 
     def constant(self, value: float, like: Scalar) -> Scalar:
         return self.number(value, like.dtype)
 
-    def load(self, pointer: ir.Value, dtype: DType) -> Scalar:
-        """An element of a buffer."""
-        value = self.builder.load(pointer, typ=memory_type(dtype), align=dtype.size_bytes)
+    def load(self, pointer: ir.Value, dtype: DType, mask: ir.Value | None = None) -> Scalar:
+        """An element of a buffer, or as many neighbours as there are lanes; 0 in lanes that a mask leaves out."""
+        kind = self.of_lanes(memory_type(dtype))
+        if mask is None:
+            value = self.builder.load(pointer, typ=kind, align=dtype.size_bytes)
+        else:
+            name, align = f"llvm.masked.load.{mangled(kind)}.p0", I32(dtype.size_bytes)
+            value = self.code.call(name, kind, pointer, align, mask, constant(kind, 0))
         return self._from_memory(value, dtype)
 
-    def store(self, pointer: ir.Value, x: Scalar) -> None:
-        self.builder.store(self._to_memory(x), pointer, align=x.dtype.size_bytes)
+    def store(self, pointer: ir.Value, x: Scalar, mask: ir.Value | None = None) -> None:
+        value = self._to_memory(x)
+        if mask is None:
+            self.builder.store(value, pointer, align=x.dtype.size_bytes)
+        else:
+            name, align = f"llvm.masked.store.{mangled(value.type)}.p0", I32(x.dtype.size_bytes)
+            self.code.call(name, ir.VoidType(), value, pointer, align, mask)
 
     def _from_memory(self, value: ir.Value, dtype: DType) -> Scalar:
         if dtype.is_bool:
-            value = self.builder.icmp_unsigned("!=", value, ir.Constant(value.type, 0))
+            value = self.builder.icmp_unsigned("!=", value, constant(value.type, 0))
         elif dtype is bfloat16:
-            value = self.builder.bitcast(self.builder.shl(self.builder.zext(value, I32), ir.Constant(I32, 16)), FLOAT)
+            wide = self.builder.zext(value, self.of_lanes(I32))
+            value = self.builder.bitcast(self.builder.shl(wide, constant(wide.type, 16)), self.of_lanes(FLOAT))
         elif dtype is float16 and self.converts_half:
-            value = self.builder.fpext(self.builder.bitcast(value, ir.HalfType()), FLOAT)
+            halves = self.builder.bitcast(value, self.of_lanes(ir.HalfType()))
+            value = self.builder.fpext(halves, self.of_lanes(FLOAT))
         elif dtype is float16:
-            value = _widen_half(Whole(self.builder.zext(value, I32), self.code)).value
+            value = _widen_half(Whole(self.builder.zext(value, self.of_lanes(I32)), self.code)).value
         return Scalar(value, dtype)
 
     def _to_memory(self, x: Scalar) -> ir.Value:
         if x.dtype.is_bool:
-            return self.builder.zext(x.value, memory_type(x.dtype))
+            return self.builder.zext(x.value, self.of_lanes(memory_type(x.dtype)))
         if x.dtype is bfloat16:
-            return self.builder.trunc(self._real(x).as_bits().shift_in_zeros(16).value, I16)
+            return self.builder.trunc(self._real(x).as_bits().shift_in_zeros(16).value, self.of_lanes(I16))
         if x.dtype is float16 and self.converts_half:
-            return self.builder.bitcast(self.builder.fptrunc(x.value, ir.HalfType()), I16)
+            halves = self.builder.fptrunc(x.value, self.of_lanes(ir.HalfType()))
+            return self.builder.bitcast(halves, self.of_lanes(I16))
         if x.dtype is float16:
-            return self.builder.trunc(_narrow_half(self._real(x)).value, I16)
+            return self.builder.trunc(_narrow_half(self._real(x)).value, self.of_lanes(I16))
         return x.value
 
     def _real(self, x: Scalar) -> Real:
@@ -137,7 +173,8 @@ class LlvmScalars:
         if dtype is bfloat16:
             x = _round_to_bfloat16(x)
         elif dtype is float16 and self.converts_half:
-            x = Real(self.builder.fpext(self.builder.fptrunc(x.value, ir.HalfType()), FLOAT), self.code)
+            halves = self.builder.fptrunc(x.value, self.of_lanes(ir.HalfType()))
+            x = Real(self.builder.fpext(halves, self.of_lanes(FLOAT)), self.code)
         elif dtype is float16:
             x = _round_to_half(x)
         return Scalar(x.value, dtype)
@@ -150,14 +187,14 @@ class LlvmScalars:
         if dtype is x.dtype:
             return x
         if dtype.is_bool:
-            zero = ir.Constant(x.value.type, 0)
+            zero = constant(x.value.type, 0)
             test = self.builder.fcmp_unordered if x.dtype.is_float else self.builder.icmp_unsigned
             return Scalar(test("!=", x.value, zero), dtype)
         if dtype.is_float:
             return self._cast_to_float(x, dtype)
         if x.dtype.is_float:
             return self._cast_saturating(x, dtype)
-        wanted = register_type(dtype)
+        wanted = self.register_type(dtype)
         if dtype.size_bytes < x.dtype.size_bytes:
             return Scalar(self.builder.trunc(x.value, wanted), dtype)
         if not x.dtype.is_bool and dtype.size_bytes == x.dtype.size_bytes:
@@ -165,7 +202,7 @@ class LlvmScalars:
         return Scalar((self.builder.sext if x.dtype.kind == "int" else self.builder.zext)(x.value, wanted), dtype)
 
     def _cast_to_float(self, x: Scalar, dtype: DType) -> Scalar:
-        wanted = register_type(dtype)
+        wanted = self.register_type(dtype)
         if not x.dtype.is_float:
             convert = self.builder.sitofp if x.dtype.kind == "int" else self.builder.uitofp
             return self._rounded(Real(convert(x.value, wanted), self.code), dtype)
@@ -177,17 +214,19 @@ class LlvmScalars:
         return self._rounded(real, dtype)
 
     def _cast_saturating(self, x: Scalar, dtype: DType) -> Scalar:
-        sign, wanted = "s" if dtype.kind == "int" else "u", register_type(dtype)
-        name = f"llvm.fpto{sign}i.sat.i{wanted.width}.f{self._real(x).bits}"
+        sign, wanted = "s" if dtype.kind == "int" else "u", self.register_type(dtype)
+        name = f"llvm.fpto{sign}i.sat.{mangled(wanted)}.{mangled(x.value.type)}"
         return Scalar(self.code.call(name, wanted, x.value), dtype)
 
     def bitcast(self, x: Scalar, dtype: DType) -> Scalar:
-        bits, wanted = self._to_memory(x), memory_type(dtype)
+        bits, wanted = self._to_memory(x), self.of_lanes(memory_type(dtype))
         return self._from_memory(bits if bits.type == wanted else self.builder.bitcast(bits, wanted), dtype)
 
     # One operand -----------------------------------------------------------------------------------------------------
     def neg(self, x: Scalar) -> Scalar:
-        return Scalar((self.builder.fneg if x.dtype.is_float else self.builder.neg)(x.value), x.dtype)
+        if x.dtype.is_float:
+            return Scalar(self.builder.fneg(x.value), x.dtype)
+        return Scalar(self.builder.sub(constant(x.value.type, 0), x.value), x.dtype)
 
     def abs(self, x: Scalar) -> Scalar:
         if x.dtype.is_float:
@@ -201,11 +240,11 @@ class LlvmScalars:
         if x.dtype.is_float:
             real = self._real(x)
             return Scalar(where(real > 0.0, 1.0, where(real < 0.0, -1.0, real)).value, x.dtype)
-        wanted, zero = x.value.type, ir.Constant(x.value.type, 0)
+        wanted, zero = x.value.type, constant(x.value.type, 0)
         positive = self.builder.zext(self.builder.icmp_unsigned("!=", x.value, zero), wanted)
         if x.dtype.kind != "int":
             return Scalar(positive, x.dtype)
-        negative = self.builder.ashr(x.value, ir.Constant(wanted, wanted.width - 1))
+        negative = self.builder.ashr(x.value, constant(wanted, element(wanted).width - 1))
         return Scalar(self.builder.or_(positive, negative), x.dtype)
 
     def floor(self, x: Scalar) -> Scalar:
@@ -375,22 +414,22 @@ class LlvmScalars:
         """0 where all bits leave; a negative count counts as a large one."""
         wanted, (inside, count) = a.value.type, self._shift_count(b)
         shifted = self.builder.shl(a.value, count)
-        return Scalar(self.builder.select(inside, shifted, ir.Constant(wanted, 0)), a.dtype)
+        return Scalar(self.builder.select(inside, shifted, constant(wanted, 0)), a.dtype)
 
     def shift_right(self, a: Scalar, b: Scalar) -> Scalar:
         """Copies the sign of signed integers; 0 or −1 where all bits leave."""
         wanted, (inside, count) = a.value.type, self._shift_count(b)
         if a.dtype.kind == "int":
-            count = self.builder.select(inside, count, ir.Constant(wanted, wanted.width - 1))
+            count = self.builder.select(inside, count, constant(wanted, element(wanted).width - 1))
             return Scalar(self.builder.ashr(a.value, count), a.dtype)
         shifted = self.builder.lshr(a.value, count)
-        return Scalar(self.builder.select(inside, shifted, ir.Constant(wanted, 0)), a.dtype)
+        return Scalar(self.builder.select(inside, shifted, constant(wanted, 0)), a.dtype)
 
     def _shift_count(self, b: Scalar) -> tuple[ir.Value, ir.Value]:
         """(whether the count is less than the width, a count that is)."""
-        width = b.value.type.width
-        inside = self.builder.icmp_unsigned("<", b.value, ir.Constant(b.value.type, width))
-        return inside, self.builder.select(inside, b.value, ir.Constant(b.value.type, 0))
+        width = element(b.value.type).width
+        inside = self.builder.icmp_unsigned("<", b.value, constant(b.value.type, width))
+        return inside, self.builder.select(inside, b.value, constant(b.value.type, 0))
 
 
 # Half types by integer arithmetic ------------------------------------------------------------------------------------

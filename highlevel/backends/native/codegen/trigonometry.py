@@ -10,11 +10,25 @@ from __future__ import annotations
 import functools
 import math
 from fractions import Fraction
+from typing import Any
 
 from llvmlite import ir
 
 from . import polynomials as table
-from .registers import DOUBLE, Real, Whole, axpy, fast_two_sum, fma, polynomial, two_product, two_sum, where
+from .registers import (
+    DOUBLE,
+    I64,
+    Real,
+    Whole,
+    axpy,
+    fast_two_sum,
+    fma,
+    lane_by_lane,
+    polynomial,
+    two_product,
+    two_sum,
+    where,
+)
 from .vecmath import BIAS, INF, MAGIC_BITS, NAN
 
 PI_PARTS = (math.pi, 1.2246467991473532e-16, -2.9947698097183397e-33)
@@ -100,9 +114,11 @@ def _entry(row: Whole, column: int) -> Real:
         values = ir.GlobalVariable(builder.module, kind, name)
         values.linkage, values.global_constant, values.unnamed_addr = "internal", True, True
         values.initializer = ir.Constant(kind, numbers)
-    zero = ir.Constant(ir.IntType(64), 0)
-    place = builder.gep(values, [zero, (row * 4 + column).value], inbounds=True)
-    return Real(builder.load(place, typ=DOUBLE), row.code)
+
+    def look_up(index: Any) -> Any:
+        return builder.load(builder.gep(values, [I64(0), index], inbounds=True), typ=DOUBLE)
+
+    return Real(lane_by_lane(builder, look_up, (row * 4 + column).value), row.code)
 
 
 # Sine, cosine, tangent -----------------------------------------------------------------------------------------------
