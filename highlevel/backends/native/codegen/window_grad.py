@@ -1,0 +1,431 @@
+"""The gradient of maxima of windows: each window's cotangent goes to the first position of its maximum.
+
+Two kernels, neither of which ever adds to what another thread writes:
+
+    disjoint     windows that do not overlap: a window writes its own elements
+    overlapping  first which position won, for the windows that a band of elements needs, into the workspace; then each
+                 element adds up the cotangents of the windows that it has won, in the order of positions
+
+An element at `q · stride + r − low` of an axis is at position t of window `q + (r − t · dilation) / stride`: which t
+there are depends on r alone, so elements are unrolled by their r. Windows beyond the edges are moved inside, and asked
+for a position that there is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from highlevel.ir import DType
+from highlevel.ir.dtypes import int32, uint8
+
+from ..cache import Unit
+from .contraction.values import I32, I64, POINTER, Builder, Value, counted, larger, smaller
+from .contraction.work import digits
+from .kernel import clear, element, forward, kernel
+from .lanes import Piece, along, lanes_of
+from .targets import Target
+from .window import Axis, Positions, State, Tap, Windows, each_window, is_looped, positions, winners
+
+WRITTEN_OUT = 128  # the most pairs of elements and positions that are written out
+BAND_BYTES = 64 << 10  # the workspace for positions, per thread, if a band can be so small
+NOWHERE = -(1 << 29)  # a position that there is not, whatever is added along other axes
+MOST = 4  # registers of channels at a time
+
+
+def is_disjoint(windows: Windows) -> bool:
+    """Whether no two windows have an element in common."""
+    return all(axis.extent <= axis.stride or axis.windows == 1 for axis in windows.axes)
+
+
+# Windows that do not overlap -----------------------------------------------------------------------------------------
+def disjoint_unit(windows: Windows, dtype: DType, result: DType, target: Target) -> Unit:
+    """`kernel(begin, end, x, g, out)`; units are the rows of windows of all images."""
+    looped = is_looped(windows)
+    lanes = lanes_of(target, dtype, result)
+    first, middle, inner = windows.axes
+    covered = all(_is_covered(axis) for axis in windows.axes)
+
+    def write(builder: Builder, begin: Value, end: Value, x: Value, g: Value, out: Value) -> None:
+        def row(u: Value, _: State) -> None:
+            image, o0 = digits(builder, u, (0, first.windows))
+            offset = builder.mul(image, I64(windows.image))
+            arrays = [(element(builder, x, offset, dtype), dtype), (element(builder, out, offset, result), result)]
+            if not covered:
+                _clear_rows(builder, windows, o0, arrays[1][0], result)
+            in_row = middle.windows * inner.windows * windows.channels
+            cotangents = element(builder, g, builder.mul(u, I64(in_row)), result)
+
+            def window(number: Value, found: Positions) -> None:
+                place = element(builder, cotangents, builder.mul(number, I64(windows.channels)), result)
+
+                def channels(start: Value | int, pieces: Sequence[Piece]) -> None:
+                    won = winners(builder, found, start, pieces, dtype)[1::2]
+                    place_here = element(builder, place, start, result)
+                    values = [piece.load(builder, place_here, result) for piece in pieces]
+                    _spread(builder, found, start, pieces, won, values, result)
+
+                along(builder, target, lanes, windows.channels, MOST, channels)
+
+            each_window(builder, windows, positions(windows, arrays, looped=looped), o0, window)
+
+        counted(builder, begin, end, row)
+
+    return kernel(target, [I64, I64, POINTER, POINTER, POINTER], write, noalias=(4,))
+
+
+def _spread(
+    builder: Builder,
+    found: Positions,
+    start: Value | int,
+    pieces: Sequence[Piece],
+    won: State,
+    values: State,
+    result: DType,
+) -> None:
+    """A window's elements of the result: its cotangent where it was won, else 0."""
+
+    def then(tap: Tap, _: State) -> State:
+        place = element(builder, tap.places[1], start, result)
+        for piece, winner, value in zip(pieces, won, values, strict=True):
+            here = builder.icmp_signed("==", winner, piece.splat(builder, tap.number, I32))
+            piece.store(builder, builder.select(here, value, piece.zero(result)), place, result)
+        return []
+
+    found.fold(builder, list, lambda tap: then(tap, []), then)
+
+
+def _is_covered(axis: Axis) -> bool:
+    """Whether every element is in a window."""
+    dense = axis.dilation == 1 or axis.window == 1
+    if axis.windows == 1:
+        return dense and axis.window - axis.low >= axis.size
+    return dense and axis.window == axis.stride and (axis.size - 1 + axis.low) // axis.stride < axis.windows
+
+
+def _clear_rows(builder: Builder, windows: Windows, o0: Value, image: Value, result: DType) -> None:
+    """Zeros for the elements from where this row of windows begins to where the next one does."""
+    axis = windows.axes[0]
+
+    def clamped(window: Value) -> Value:
+        return smaller(builder, larger(builder, axis.start(builder, window), I64(0)), I64(axis.size))
+
+    begin = builder.select(builder.icmp_signed("==", o0, I64(0)), I64(0), clamped(o0))
+    last = builder.icmp_signed("==", o0, I64(axis.windows - 1))
+    end = builder.select(last, I64(axis.size), clamped(builder.add(o0, I64(1))))
+    step = windows.step(0)
+    place = element(builder, image, builder.mul(begin, I64(step)), result)
+    clear(builder, place, builder.mul(builder.sub(end, begin), I64(step * result.size_bytes)))
+
+
+# Windows that overlap ------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """How an image is cut: into bands of `rows` strides along the first axis.
+
+    first, end: the strides q that hold elements of the image
+    before:     how many rows of windows a band needs that begin before it
+    """
+
+    windows: Windows
+    rows: int
+    first: int
+    end: int
+    before: int
+
+    @classmethod
+    def of(cls, windows: Windows) -> Bands:
+        axis = windows.axes[0]
+        first, end = _strides(axis)
+        before = (axis.extent - 1) // axis.stride
+        fitting = BAND_BYTES // max(1, row_bytes(windows)) - before
+        rows = min(max(1, end - first), max(1, 4 * before, fitting))
+        count = max(1, -(-(end - first) // rows))
+        return cls(windows, -(-(end - first) // count), first, end, before)
+
+    @property
+    def count(self) -> int:
+        return -(-(self.end - self.first) // self.rows) if self.rows else 0
+
+    @property
+    def workspace_bytes(self) -> int:
+        """For the winners of a band, per thread."""
+        return -(-(self.rows + self.before) * row_bytes(self.windows) // 64) * 64
+
+
+def number_type(windows: Windows) -> DType:
+    """In which positions are kept; 255 is none."""
+    return uint8 if windows.elements < 255 else int32
+
+
+def row_bytes(windows: Windows) -> int:
+    """Of the winners of a row of windows."""
+    return windows.axes[1].windows * windows.axes[2].windows * windows.channels * number_type(windows).size_bytes
+
+
+def overlapping_unit(windows: Windows, dtype: DType, result: DType, target: Target) -> Unit:
+    """`kernel(begin, end, x, g, out, i32 tid, workspace)`; units are the bands of all images."""
+    bands = Bands.of(windows)
+    axis = windows.axes[0]
+
+    def write(
+        builder: Builder, begin: Value, end: Value, x: Value, g: Value, out: Value, tid: Value, workspace: Value
+    ) -> None:
+        private = builder.mul(builder.sext(tid, I64), I64(bands.workspace_bytes))
+        winners_at = forward(builder, workspace, private)
+
+        def band(u: Value, _: State) -> None:
+            image, number = digits(builder, u, (0, bands.count))
+            q = builder.add(builder.mul(number, I64(bands.rows)), I64(bands.first))
+            q_end = smaller(builder, builder.add(q, I64(bands.rows)), I64(bands.end))
+            first = larger(builder, builder.sub(q, I64(bands.before)), I64(0))
+            last = smaller(builder, q_end, I64(axis.windows))
+            offset = builder.mul(image, I64(windows.image))
+            pixels = element(builder, x, offset, dtype)
+            _write_winners(builder, windows, pixels, dtype, (first, last), winners_at, target)
+            cotangents = builder.mul(image, I64(_windows_in(windows) * windows.channels))
+            emitter = _Gather(
+                builder,
+                windows,
+                result,
+                target,
+                lanes_of(target, dtype, result),
+                (winners_at, element(builder, g, cotangents, result), element(builder, out, offset, result)),
+                (first, last),
+            )
+            emitter.band(q, q_end)
+
+        counted(builder, begin, end, band)
+
+    arguments = [I64, I64, POINTER, POINTER, POINTER, I32, POINTER]
+    return kernel(target, arguments, write, noalias=(4, 6))
+
+
+def _windows_in(windows: Windows) -> int:
+    return math.prod(axis.windows for axis in windows.axes)
+
+
+def _write_winners(
+    builder: Builder,
+    windows: Windows,
+    image: Value,
+    dtype: DType,
+    rows: tuple[Value, Value],
+    goal: Value,
+    target: Target,
+) -> None:
+    """The winners of rows of windows, one after the other."""
+    start = positions(windows, [(image, dtype)], looped=is_looped(windows))
+    kind, lanes = number_type(windows), lanes_of(target, dtype)
+
+    def row(o0: Value, _: State) -> None:
+        to = forward(builder, goal, builder.mul(builder.sub(o0, rows[0]), I64(row_bytes(windows))))
+
+        def window(number: Value, found: Positions) -> None:
+            place = element(builder, to, builder.mul(number, I64(windows.channels)), kind)
+
+            def channels(c: Value | int, pieces: Sequence[Piece]) -> None:
+                won = winners(builder, found, c, pieces, dtype)[1::2]
+                for piece, value in zip(pieces, won, strict=True):
+                    piece.store(builder, value, element(builder, place, c, kind), kind)
+
+            along(builder, target, lanes, windows.channels, MOST, channels)
+
+        each_window(builder, windows, start, o0, window)
+
+    counted(builder, *rows, row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A window that an element may be in: the position that it has there, and where its winners and cotangents are."""
+
+    position: Value
+    winners: Value
+    cotangents: Value
+
+
+class _Gather:
+    """Writes the elements of a band."""
+
+    def __init__(
+        self,
+        builder: Builder,
+        windows: Windows,
+        result: DType,
+        target: Target,
+        lanes: int,
+        pointers: tuple[Value, Value, Value],
+        rows: tuple[Value, Value],
+    ) -> None:
+        self.builder, self.windows, self.result = builder, windows, result
+        self.target, self.lanes, self.rows = target, lanes, rows
+        self.winners, self.cotangents, self.out = pointers
+        self.numbers = number_type(windows)
+        pairs = math.prod(axis.window for axis in windows.axes) + math.prod(axis.stride for axis in windows.axes)
+        self.looped = pairs > WRITTEN_OUT
+
+    def band(self, q: Value, q_end: Value) -> None:
+        """Its strides along the first axis, from q to q_end."""
+        if not self.looped:
+            self._axis(0, (q, q_end), self.out, [_Source(I64(0), self.winners, self.cotangents)])
+            return
+        builder, axis = self.builder, self.windows.axes[0]
+        begin, end = (builder.sub(builder.mul(each, I64(axis.stride)), I64(axis.low)) for each in (q, q_end))
+        reach = larger(builder, begin, I64(0)), smaller(builder, end, I64(axis.size))
+        self._axis_looped(0, reach, self.out, [])
+
+    # Elements --------------------------------------------------------------------------------------------------------
+    def _axis(
+        self, number: int, strides: tuple[Value | int, Value | int], out: Value, sources: Sequence[_Source]
+    ) -> None:
+        """All elements of some strides along an axis, and of the axes after it."""
+        builder, axis = self.builder, self.windows.axes[number]
+
+        def stride(q: Value, _: State) -> None:
+            for r in range(axis.stride):
+                i = builder.add(builder.mul(q, I64(axis.stride)), I64(r - axis.low))
+                with _if_inside(builder, axis, i, r):
+                    place = element(builder, out, builder.mul(i, I64(self.windows.step(number))), self.result)
+                    found = self._sources(number, q, r, sources)
+                    if number == 2:
+                        self._element(place, lambda start, pieces: self._sum(found, start, pieces))  # noqa: B023
+                    else:
+                        self._axis(number + 1, _strides(self.windows.axes[number + 1]), place, found)
+
+        counted(builder, *strides, stride)
+
+    def _sources(self, number: int, q: Value, r: int, sources: Sequence[_Source]) -> list[_Source]:
+        """The sources of an element with that remainder, along one axis more."""
+        axis = self.windows.axes[number]
+        return [
+            self._source(number, source, q, t, (r - t * axis.dilation) // axis.stride)
+            for source in sources
+            for t in range(axis.window)
+            if (r - t * axis.dilation) % axis.stride == 0
+        ]
+
+    def _source(self, number: int, source: _Source, q: Value, t: Value | int, ahead: int | None = None) -> _Source:
+        """The source one axis further on: of window q + ahead, at position t; q may lie anywhere if that is None."""
+        builder, axis = self.builder, self.windows.axes[number]
+        low, end = self.rows if number == 0 else (I64(0), I64(axis.windows))
+        window = builder.add(q, I64(ahead)) if ahead else q
+        position = _times(builder, t, self.windows.weight(number))
+        first_q, end_q = _strides(axis)
+        inside = window
+        if number == 0 or ahead is None or end_q - 1 + ahead >= axis.windows:
+            exists = builder.icmp_signed("<", window, end)
+            position = builder.select(exists, position, I64(NOWHERE))
+            inside = builder.select(exists, inside, builder.sub(end, I64(1)))
+        if number == 0 or ahead is None or first_q + ahead < 0:
+            exists = builder.icmp_signed(">=", window, low)
+            position = builder.select(exists, position, I64(NOWHERE))
+            inside = larger(builder, inside, low)
+        step = math.prod(other.windows for other in self.windows.axes[number + 1 :]) * self.windows.channels
+        kept = builder.sub(inside, low) if number == 0 else inside
+        if number == 0:  # where a band has no windows at all
+            inside = smaller(builder, inside, I64(axis.windows - 1))
+        return _Source(
+            builder.add(position, source.position),
+            element(builder, source.winners, builder.mul(kept, I64(step)), self.numbers),
+            element(builder, source.cotangents, builder.mul(inside, I64(step)), self.result),
+        )
+
+    # Elements of windows with very many positions --------------------------------------------------------------------
+    def _axis_looped(
+        self, number: int, elements: tuple[Value | int, Value | int], out: Value, before: Sequence[Value]
+    ) -> None:
+        """All elements along an axis and the axes after it; `before` has where they are along those before it."""
+        builder = self.builder
+
+        def each(i: Value, _: State) -> None:
+            place = element(builder, out, builder.mul(i, I64(self.windows.step(number))), self.result)
+            here = [*before, i]
+            if number == 2:
+                self._element(place, lambda start, pieces: self._sum_looped(here, start, pieces))
+            else:
+                self._axis_looped(number + 1, (0, self.windows.axes[number + 1].size), place, here)
+
+        counted(builder, *elements, each)
+
+    def _sum_looped(self, here: Sequence[Value], start: Value | int, pieces: Sequence[Piece]) -> State:
+        builder = self.builder
+
+        def level(number: int, source: _Source, totals: State) -> State:
+            if number == len(here):
+                return self._add(source, start, pieces, totals)
+            axis = self.windows.axes[number]
+            padded = builder.add(here[number], I64(axis.low))
+            remainder = builder.srem(padded, I64(axis.stride))
+
+            def position(j: Value, carried: State) -> State:
+                t = builder.add(remainder, builder.mul(j, I64(axis.stride))) if axis.dilation == 1 else j
+                distance = builder.sub(padded, builder.mul(t, I64(axis.dilation)))
+                window = builder.sdiv(distance, I64(axis.stride))
+                exact = builder.icmp_signed("==", builder.mul(window, I64(axis.stride)), distance)
+                window = builder.select(exact, window, I64(-1))
+                return level(number + 1, self._source(number, source, window, t), carried)
+
+            count: Value = I64(axis.window)
+            if axis.dilation == 1:  # the others are not at a multiple of the stride
+                left = builder.sub(I64(axis.window + axis.stride - 1), remainder)
+                count = builder.sdiv(left, I64(axis.stride))
+            return counted(builder, 0, count, position, totals)
+
+        first = _Source(I64(0), self.winners, self.cotangents)
+        return level(0, first, [piece.zero(self.result) for piece in pieces])
+
+    # Channels --------------------------------------------------------------------------------------------------------
+    def _element(self, place: Value, total: Callable[[Value | int, Sequence[Piece]], State]) -> None:
+        builder = self.builder
+
+        def channels(start: Value | int, pieces: Sequence[Piece]) -> None:
+            goal = element(builder, place, start, self.result)
+            for piece, value in zip(pieces, total(start, pieces), strict=True):
+                piece.store(builder, value, goal, self.result)
+
+        along(builder, self.target, self.lanes, self.windows.channels, MOST, channels)
+
+    def _sum(self, sources: Sequence[_Source], start: Value | int, pieces: Sequence[Piece]) -> State:
+        totals = [piece.zero(self.result) for piece in pieces]
+        for source in sources:
+            totals = self._add(source, start, pieces, totals)
+        return totals
+
+    def _add(self, source: _Source, start: Value | int, pieces: Sequence[Piece], totals: State) -> State:
+        builder, after = self.builder, []
+        for piece, total in zip(pieces, totals, strict=True):
+            won = piece.load(builder, element(builder, source.winners, start, self.numbers), self.numbers)
+            here = builder.icmp_signed("==", won, piece.splat(builder, source.position, I32))
+            value = piece.load(builder, element(builder, source.cotangents, start, self.result), self.result)
+            plus = builder.fadd(total, value) if self.result.is_float else builder.add(total, value)
+            after.append(builder.select(here, plus, total))
+        return after
+
+
+def _times(builder: Builder, t: Value | int, weight: int) -> Value:
+    return I64(t * weight) if isinstance(t, int) else builder.mul(t, I64(weight))
+
+
+def _strides(axis: Axis) -> tuple[int, int]:
+    """The strides that hold elements of an axis: the first, and the one after the last."""
+    return axis.low // axis.stride, (axis.low + axis.size - 1) // axis.stride + 1
+
+
+@contextlib.contextmanager
+def _if_inside(builder: Builder, axis: Axis, i: Value, r: int) -> Iterator[None]:
+    """For elements with remainder r: a condition where a stride reaches beyond the axis."""
+    first, end = _strides(axis)
+    conditions = []
+    if first * axis.stride + r < axis.low:
+        conditions.append(builder.icmp_signed(">=", i, I64(0)))
+    if (end - 1) * axis.stride + r - axis.low >= axis.size:
+        conditions.append(builder.icmp_signed("<", i, I64(axis.size)))
+    if not conditions:
+        yield
+        return
+    with builder.if_then(functools.reduce(builder.and_, conditions)):
+        yield
