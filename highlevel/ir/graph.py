@@ -11,6 +11,7 @@ import itertools
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,6 +150,10 @@ class Graph:
 
     def nodes(self) -> list[Node]:
         """The nodes that the results depend on, in topological order, inputs included."""
+        return list(self._nodes)
+
+    @cached_property
+    def _nodes(self) -> list[Node]:
         return reachable(self.results)
 
     @property

@@ -158,9 +158,10 @@ class Compiled:
     def _trace(self, leaves: Sequence[Any], signature: Signature, backend: Executor) -> Entry:
         body, shape = self._body(leaves, signature)
         epoch = variable.epoch()
-        graph, record = trace.trace_graph(body, signature.specs)
-        self.traces += 1
-        executable = backend.compile(graph, self.options)
+        with trace.uncollected():
+            graph, record = trace.trace_graph(body, signature.specs)
+            self.traces += 1
+            executable = backend.compile(graph, self.options)
         structure, places = shape
         settings = [(weakref.ref(owner), name, value) for owner, name, value in record.settings.values()]
         return Entry(graph, executable, structure, places, backend, settings, epoch)

@@ -9,6 +9,7 @@ A trace inside a trace makes a sub-graph (a loop body, a branch; see `subgraph`)
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sys
 import threading
@@ -57,6 +58,7 @@ class Trace:
         self.updates: dict[int, tuple[Variable, Symbol]] = {}
         self.values: dict[int, list[Symbol]] = {}  # of each variable, in the order in which it has had them
         self.settings: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        self.at: Origin | None = None  # where nodes come from, if not from the line of code that is running
         self._constants: dict[int, tuple[Tensor, Symbol]] = {}
 
     def leaf(self, kind: str, value: Any, spec: Spec, values: tuple[Any, ...] | None = None) -> Symbol:
@@ -114,6 +116,19 @@ def suspended() -> Iterator[None]:
         yield
     finally:
         _state.traces = outer
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Python's search for garbage in cycles waits (in all threads): graphs are many objects, none of them such garbage,
+    and it would look through all that the process has, again and again. What nothing refers to is freed as ever."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager
@@ -201,7 +216,7 @@ def record_many(
     if root.eager and all(symbol.node.values is not None for symbol in inputs):
         handles = [symbol.node.values[symbol.index] for symbol in inputs if symbol.node.values is not None]
         values = tuple(executor().run(primitive, handles, attrs))
-    return Node(primitive, inputs, attrs, specs, owner, at or origin(), None, values).outputs
+    return Node(primitive, inputs, attrs, specs, owner, at or trace.at or origin(), None, values).outputs
 
 
 def trace_graph(
@@ -211,7 +226,7 @@ def trace_graph(
 
     A program of its own: traces that are open are suspended.
     """
-    with suspended(), Trace(eager=eager_values is not None) as trace:
+    with uncollected(), suspended(), Trace(eager=eager_values is not None) as trace:
         inputs = []
         for position, spec in enumerate(specs):
             values = None if eager_values is None else (eager_values[position],)

@@ -10,8 +10,8 @@ import pytest
 
 import highlevel as hl
 from highlevel.backends.native.passes.check import check_pass, check_shapes
-from highlevel.backends.native.passes.composite import inline_composites
-from highlevel.backends.native.passes.folding import fold_constants, merge_equal
+from highlevel.backends.native.passes.driver import Sweep
+from highlevel.backends.native.passes.folding import FOLD_LIMIT_BYTES
 from highlevel.backends.native.passes.hoist import hoist_products
 from highlevel.backends.native.passes.loops import prune_loops
 from highlevel.backends.native.passes.pipeline import run_passes
@@ -19,6 +19,8 @@ from highlevel.ir import Graph, Node, Symbol, control, gradients, trace_graph
 from highlevel.ir.spec import spec
 
 XS, H, W = spec((6, 3, 4)), spec((3, 4)), spec((4, 4))
+fold_constants = Sweep(fold_bytes=FOLD_LIMIT_BYTES)
+merge_equal = Sweep(merge=True)
 
 
 def graph_of(function: Callable[..., Any], *specs: Any) -> Graph:
@@ -276,8 +278,8 @@ def test_composites_inside_of_loops_and_of_each_other() -> None:
 
         return control.scan(lambda c, x: (control.call("outer", outer, c * x), None), h, xs)[0]
 
-    after = inline_composites(graph_of(function, XS, H))
+    after = Sweep(inline=lambda name: True)(graph_of(function, XS, H))
     check_shapes(after)
     assert "call" not in names(only(after, "scan").attrs["body"])
-    claimed = inline_composites(graph_of(function, XS, H), claimed=["inner"])
+    claimed = Sweep(inline=lambda name: name != "inner")(graph_of(function, XS, H))
     assert names(only(claimed, "scan").attrs["body"]).count("call") == 1

@@ -12,7 +12,7 @@ from highlevel import layers as L
 from highlevel.backends.interpreter import NumpyBackend
 from highlevel.backends.native.passes.check import check_pass, check_shapes, count_nodes
 from highlevel.backends.native.passes.layout import elements_transposed
-from highlevel.backends.native.passes.pipeline import ROUNDS, SIMPLIFY, PassOptions, PassReport, run_passes
+from highlevel.backends.native.passes.pipeline import ROUNDS, PassOptions, PassReport, run_passes
 from highlevel.ir import Graph, Symbol, Tensor, control, gradients, trace_graph
 from highlevel.ir.spec import spec
 
@@ -85,8 +85,10 @@ def test_a_training_step_stays_what_it_is(name: str) -> None:
     assert count_nodes(after) <= most
     assert count_nodes(after) < 0.9 * count_nodes(before)
     check_pass(before, after, "stabilizing", "all of them", seed=1)
-    assert len(log) < len(SIMPLIFY) * (ROUNDS - 1), "rounds end because nothing changes any more"
-    assert [row.name for row in log[:3]] == ["composites", "loops", "folding"]
+    assert len(log) < 3 * (ROUNDS - 1), "rounds end because nothing changes any more"
+    names = [row.name for row in log]
+    assert names[-2:] == ["layout", "padding"]
+    assert names.count("simplify") <= (3 if "scan(" in str(before) else 1)
 
 
 @every_model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,14 @@ def same_number(a: Any, b: Any, dtype: DType) -> bool:
     """Whether two numbers are the same in a type: 0.0 and −0.0 are not, NaN and NaN are."""
     if not dtype.is_float:
         return bool(a == b)
-    a, b = rounded(a, dtype), rounded(b, dtype)
+    sign_a, sign_b = math.copysign(1.0, a), math.copysign(1.0, b)
+    return sign_a == sign_b if a == b else _round_alike(a, b, sign_a, sign_b, dtype)
+
+
+@lru_cache(4096)
+def _round_alike(a: Any, b: Any, sign_a: float, sign_b: float, dtype: DType) -> bool:
+    """Whether two numbers are the same once rounded; with their signs, since 0.0 and −0.0 are equal as arguments."""
+    a, b = rounded(math.copysign(a, sign_a), dtype), rounded(math.copysign(b, sign_b), dtype)
     if a != a or b != b:
         return bool(a != a and b != b)
     return bool(a == b and math.copysign(1.0, a) == math.copysign(1.0, b))

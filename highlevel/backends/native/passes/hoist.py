@@ -16,13 +16,15 @@ from typing import Any
 
 from highlevel.ir.graph import Graph, Leaf, Node, Symbol, key_of
 
-from .driver import Key, map_nodes
-from .loops import closed_over
+from .driver import map_nodes
+from .loops import Key, closed_over, has_loops
 from .terms import add, matmul, reshape, transpose
 
 
 def hoist_products(graph: Graph) -> Graph:
     """Takes products out of scans, those in sub-graphs too."""
+    if not has_loops(graph):
+        return graph
 
     def visit(node: Node, old: Node) -> Sequence[Symbol] | None:
         return _hoisted(node) if node.name == "scan" else None

@@ -14,9 +14,8 @@ from highlevel.ir.graph import Graph, Symbol
 from highlevel.ir.primitive import REGISTRY
 from highlevel.ir.primitives.movement import inverse_permutation
 
-from .driver import Table, rewrite, sub_graphs
+from .driver import Sweep, Table, sub_graphs
 from .facts import fill_value
-from .folding import merge_equal
 from .movement import CHAINS, REDUCTIONS, REPEATED
 from .pattern import Rule
 from .terms import concatenate, conv, conv_input_grad, conv_kernel_grad, full, matmul, pad, slice, transpose
@@ -93,7 +92,7 @@ def _product_swapped(a: Any, b: Any, P: Axes) -> Any:
 
 
 PUSHED = [
-    Rule("f(xᴾ, y) → f(x, y⁻ᴾ)ᴾ", lambda F, *xs: F(*xs), _through),
+    Rule("f(xᴾ, y) → f(x, y⁻ᴾ)ᴾ", lambda F, *xs: F(*xs), _through, among=("transpose",)),
     Rule(
         "slice of a transpose",
         lambda x, P, S, T, Q: slice(transpose(x, axes=P), start=S, stop=T, step=Q),
@@ -197,15 +196,22 @@ ABSORBED = [
 ]  # fmt: skip
 
 LAYOUT = [*PUSHED, *PRODUCTS, *ABSORBED]
+_MOVES = Table([*PUSHED, *PRODUCTS])
 _TABLE = Table([*CHAINS, *REPEATED, *REDUCTIONS, *PUSHED, *PRODUCTS])
+_ABSORBED = Table(ABSORBED)
 
 
 def settle_layout(graph: Graph) -> Graph:
     """The graph with transpositions pushed together, if less has to be rearranged then."""
-    if not elements_transposed(graph):
+    if not _MOVES.fits(graph):
         return graph
-    pushed = merge_equal(rewrite(graph, _TABLE))
+    pushed = Sweep(_TABLE, merge=True)(graph)
     return pushed if elements_transposed(pushed) < elements_transposed(graph) else graph
+
+
+def absorb_padding(graph: Graph) -> Graph:
+    """The graph with zeros around the operands of convolutions put there by the convolutions."""
+    return Sweep(_ABSORBED, merge=True)(graph) if _ABSORBED.fits(graph) else graph
 
 
 def elements_transposed(graph: Graph) -> int:

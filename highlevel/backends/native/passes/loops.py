@@ -12,14 +12,22 @@ from typing import Any
 
 from highlevel.ir.graph import Graph, Node, Symbol, key_of, reachable
 
-from .driver import Key, map_nodes, rebuilt
+from .driver import map_nodes, rebuilt
 from .facts import FULL, fill_value
 from .terms import broadcast, reshape
+
+Key = tuple[int, int]
+_LOOPS = frozenset({"scan", "while_loop", "cond"})
+
+
+def has_loops(graph: Graph) -> bool:
+    """Whether there are loops or branches."""
+    return any([node.primitive is not None and node.primitive.name in _LOOPS for node in graph.nodes()])
 
 
 def prune_loops(graph: Graph) -> Graph:
     """Removes dead results, state and operands of control flow, in sub-graphs first."""
-    if not any(node.name in _PRUNERS for node in graph.nodes()):
+    if not any([node.primitive is not None and node.primitive.name in _PRUNERS for node in graph.nodes()]):
         return graph
     used = {key_of(symbol) for node in graph.nodes() for symbol in node.inputs} | set(map(key_of, graph.results))
 

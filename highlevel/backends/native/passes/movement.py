@@ -182,8 +182,6 @@ def _source(x: Symbol) -> Symbol | None:
 
 def _on_sources(F: Any, *xs: Symbol) -> Any:
     """An operator on values that are all repeated, computed once for all of them."""
-    if not any([x.node.primitive is _BROADCAST for x in xs]):
-        return None
     sources = [_source(x) for x in xs]
     shapes = [source.shape for source in sources if source is not None]
     if not shapes:
@@ -258,7 +256,7 @@ def _copies(x: Symbol, S: Sizes, A: Sizes) -> int:
 
 
 REPEATED = [
-    Rule("f(repeated) → repeated f", lambda F, *xs: F(*xs), _on_sources),
+    Rule("f(repeated) → repeated f", lambda F, *xs: F(*xs), _on_sources, among=("broadcast",)),
     Rule("reshape of a broadcast", lambda x, S, T: reshape(broadcast(x, shape=S), shape=T), _reshape_of_broadcast),
     Rule(
         "transpose of a broadcast",
@@ -347,8 +345,6 @@ REDUCTIONS = [
 # Rearranged operands -------------------------------------------------------------------------------------------------
 def _together(F: Any, *xs: Symbol) -> Any:
     """An operator on values that are all rearranged the same way: on the values, and rearranged once."""
-    if not any([x.node.primitive in _ORDERS for x in xs]):
-        return None
     nodes = [x.node for x in xs]
     moved = [n for n, x in zip(nodes, xs, strict=True) if fill_value(x) is None]
     if len(moved) < 2 or any(n.primitive not in _ORDERS for n in moved):
@@ -371,7 +367,7 @@ def _flows_back(P: Sizes, Q: Sizes) -> bool:
 
 
 TOGETHER = [
-    Rule("f(xᴾ, yᴾ) → f(x, y)ᴾ", lambda F, *xs: F(*xs), _together),
+    Rule("f(xᴾ, yᴾ) → f(x, y)ᴾ", lambda F, *xs: F(*xs), _together, among=("transpose", "reshape")),
     Rule(
         "f(xᴾ)ꟴ → f(x), if Q undoes P",
         lambda F, x, P, Q: transpose(F(transpose(x, axes=P)), axes=Q),

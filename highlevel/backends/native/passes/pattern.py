@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -31,7 +31,7 @@ from highlevel.errors import ArgumentError
 from highlevel.ir.graph import Symbol, attribute_key, key_of
 from highlevel.ir.primitive import REGISTRY, Primitive
 
-from .facts import fill_value, same_number
+from .facts import FULL, fill_value, same_number
 
 ROOT = "root"
 KINDS = ("exact", "reassociating", "stabilizing")
@@ -42,7 +42,6 @@ RANGES: dict[str, Callable[[Primitive], bool]] = {  # what called holes stand fo
 }
 Bindings = dict[str, Any]
 Matcher = Callable[[Symbol, Bindings], bool]
-Heads = tuple[tuple[int, Primitive], ...]  # operators that certain operands have to be: looked at before all else
 
 
 # Terms ---------------------------------------------------------------------------------------------------------------
@@ -157,6 +156,7 @@ class Rule:
     kind:    "exact": the same bits for every input. "reassociating": rounding may differ, finiteness may not.
              "stabilizing": at least as near to the true value everywhere, and finite where that is
     where:   a further condition on what was found
+    among:   names of operators, one of which has to have made one of the operands; empty: any may
     cases:   what to try it on where chance would not find it: shapes of symbols and values of attributes, by name
     """
 
@@ -166,6 +166,7 @@ class Rule:
     kind: str = "exact"
     where: Callable[..., bool] | None = None
     cases: tuple[Mapping[str, Any], ...] = ()
+    among: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -187,12 +188,27 @@ class Rule:
 
     def ends_in(self, primitive: Primitive) -> bool:
         """Whether the pattern's last operator can be this one."""
-        last = self.term.primitive
-        return RANGES[last.name](primitive) if isinstance(last, Value) else last is primitive
+        return _in_range(self.term.primitive, primitive)
 
     @cached_property
-    def _matchers(self) -> tuple[tuple[Heads, Matcher], ...]:
-        return tuple((_heads(variant), _matcher(variant)) for variant in _variants(self.term))
+    def operators(self) -> frozenset[Primitive]:
+        """Those that the pattern names: where one of them is missing, it does not fit."""
+        return frozenset(_operators(self.term))
+
+    @cached_property
+    def _variants(self) -> tuple[tuple[Pattern, Matcher], ...]:
+        return tuple([(variant, _matcher(variant)) for variant in _variants(self.term)])
+
+    def matchers(self, made_by: Sequence[Primitive | None], limit: int) -> Iterator[Matcher]:
+        """What tells whether the pattern fits, for its variants that could: by the operators that made the operands.
+
+        made_by: None for leaves; there may be more of them than these if their number is the limit
+        """
+        if self.among and len(made_by) < limit and not any(p is not None and p.name in self.among for p in made_by):
+            return
+        for variant, matcher in self._variants:
+            if _could_fit(variant, made_by, limit):
+                yield matcher
 
     @cached_property
     def _replace(self) -> Wanted:
@@ -204,19 +220,17 @@ class Rule:
 
     def match(self, symbol: Symbol) -> Bindings | None:
         """What the holes stand for, if the pattern fits the symbol."""
-        inputs = symbol.node.inputs
-        for heads, matcher in self._matchers:
-            if any([i >= len(inputs) or inputs[i].node.primitive is not head for i, head in heads]):
-                continue
-            found: Bindings = {ROOT: symbol}
-            if matcher(symbol, found) and (self._where is None or self._where(found)):
-                return found
-        return None
+        found = (self.match_with(matcher, symbol) for _, matcher in self._variants)
+        return next((bindings for bindings in found if bindings is not None), None)
 
-    def apply(self, symbol: Symbol) -> Any:
-        """What replaces the symbol – recorded in the open trace – or None."""
-        found = self.match(symbol)
-        return None if found is None else self._replace(found)
+    def match_with(self, matcher: Matcher, symbol: Symbol) -> Bindings | None:
+        """The same for one variant of the pattern."""
+        found: Bindings = {ROOT: symbol}
+        return found if matcher(symbol, found) and (self._where is None or self._where(found)) else None
+
+    def replacement(self, found: Bindings) -> Any:
+        """What replaces what was found – recorded in the open trace – or None."""
+        return self._replace(found)
 
     def __repr__(self) -> str:
         return f"Rule({self.name}, {self.kind})"
@@ -234,9 +248,34 @@ def _variants(term: Any) -> Iterator[Any]:
             yield Pattern(term.primitive, operands[::-1], term.attrs)
 
 
-def _heads(term: Pattern) -> Heads:
-    parts = [(i, part.primitive) for i, part in enumerate(term.operands) if isinstance(part, Pattern)]
-    return tuple([(i, primitive) for i, primitive in parts if isinstance(primitive, Primitive)])
+def _operators(term: Any) -> Iterator[Primitive]:
+    if isinstance(term, Pattern):
+        if isinstance(term.primitive, Primitive):
+            yield term.primitive
+        for operand in term.operands:
+            yield from _operators(operand)
+
+
+def _could_fit(term: Pattern, made_by: Sequence[Primitive | None], limit: int) -> bool:
+    firsts = [o for o in term.operands if not (isinstance(o, Hole) and o.rest)]
+    if len(made_by) < len(firsts) or (len(made_by) < limit and len(firsts) == len(term.operands) != len(made_by)):
+        return len(made_by) == limit
+    return all(_could_be(part, primitive) for part, primitive in zip(firsts, made_by, strict=False))
+
+
+def _could_be(term: Any, primitive: Primitive | None) -> bool:
+    """Whether a part of a pattern could be what this operator made (None: a leaf)."""
+    if isinstance(term, Hole):
+        return True
+    if isinstance(term, Pattern):
+        return _in_range(term.primitive, primitive)
+    return primitive is None or primitive is FULL  # a number
+
+
+def _in_range(wanted: Primitive | Value, primitive: Primitive | None) -> bool:
+    if primitive is None or isinstance(wanted, Primitive):
+        return wanted is primitive
+    return RANGES[wanted.name](primitive)
 
 
 # Matching ------------------------------------------------------------------------------------------------------------
@@ -281,6 +320,7 @@ def _match_any_number(name: str) -> Matcher:
 
 def _match_operator(term: Pattern) -> Matcher:
     primitive = term.primitive
+    wanted = primitive if isinstance(primitive, Primitive) else None
     rest = next((o.name for o in term.operands if isinstance(o, Hole) and o.rest), None)
     firsts = [o for o in term.operands if not (isinstance(o, Hole) and o.rest)]
     # What fails soonest is looked at first: numbers and operators before holes.
@@ -291,7 +331,7 @@ def _match_operator(term: Pattern) -> Matcher:
 
     def match(symbol: Symbol, found: Bindings) -> bool:
         node = symbol.node
-        if node.primitive is not primitive and not isinstance(primitive, Value):
+        if node.primitive is not wanted and wanted is not None:
             return False
         inputs = node.inputs
         if len(inputs) != count and (rest is None or len(inputs) < count):
@@ -303,7 +343,7 @@ def _match_operator(term: Pattern) -> Matcher:
                 return False
         if rest is not None and not _bind_rest(rest, inputs[count:], found):
             return False
-        return all(matches(node.attrs[name], found) for name, matches in attrs)
+        return not attrs or all(matches(node.attrs[name], found) for name, matches in attrs)
 
     return match
 

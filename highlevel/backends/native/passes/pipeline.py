@@ -12,21 +12,22 @@ from dataclasses import dataclass, field
 from functools import cache
 
 from highlevel.ir.graph import Graph
+from highlevel.ir.trace import uncollected
 
 from .algebra import ALGEBRA
 from .check import check_pass, count_nodes
-from .composite import inline_composites
-from .driver import Table, rewrite
-from .folding import FOLD_LIMIT_BYTES, fold_constants, merge_equal
+from .driver import Sweep, Table
+from .folding import FOLD_LIMIT_BYTES
 from .hoist import hoist_products
-from .layout import ABSORBED, settle_layout
-from .loops import prune_loops
+from .layout import absorb_padding, settle_layout
+from .loops import has_loops, prune_loops
 from .movement import MOVEMENT
 from .pattern import Rule
 from .precision import PRECISION
 from .stability import STABILITY
 
-ROUNDS = 8  # of simplification at most; two or three are what programs take
+ROUNDS = 8  # of simplification at most; two or three are what programs with loops take
+CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Pass:
     """One step of the pipeline; `kind` as of rules: what may change in the values."""
 
     name: str
-    run: Callable[[Graph, PassOptions], Graph]
+    run: Callable[[Graph], Graph]
     kind: str = "exact"
 
 
@@ -63,36 +64,33 @@ class PassReport:
 
 
 USER_RULES: list[Rule] = []
-_STABILITY, _ABSORBED = Table(STABILITY), Table(ABSORBED)
 
 
 @cache
 def _table(rules: tuple[Rule, ...]) -> Table:
     """All rules of simplification, in their order; the user's own first."""
-    return Table([*rules, *ALGEBRA, *PRECISION, *MOVEMENT])
+    return Table([*rules, *STABILITY, *ALGEBRA, *PRECISION, *MOVEMENT])
 
 
-FIRST = (
-    Pass("composites", lambda graph, options: inline_composites(graph, options.claimed)),
-    Pass("loops", lambda graph, options: prune_loops(graph)),
-    Pass("folding", lambda graph, options: fold_constants(graph, options.fold_limit_bytes)),
-    Pass("common", lambda graph, options: merge_equal(graph)),
-    Pass("stability", lambda graph, options: rewrite(graph, _STABILITY), "stabilizing"),
+def _simplify(options: PassOptions) -> Sweep:
+    """Rules, folding, merging, composites taken apart: in one sweep, since each gives the others something to do.
+
+    Checkpoints stay: their point is that what they compute is not kept, and the second time it is computed it must not
+    be merged with the first.
+    """
+    kept = {CHECKPOINT, *options.claimed}
+    return Sweep(
+        _table(options.rules), merge=True, fold_bytes=options.fold_limit_bytes, inline=lambda name: name not in kept
+    )
+
+
+LOOPS = (
+    Pass("loops", prune_loops),
+    Pass("products", hoist_products, "reassociating"),
 )
-
-# Each gives the others something to do, so they take turns until nothing changes.
-SIMPLIFY = (
-    Pass("simplify", lambda graph, options: rewrite(graph, _table(options.rules)), "reassociating"),
-    Pass("folding", lambda graph, options: fold_constants(graph, options.fold_limit_bytes)),
-    Pass("common", lambda graph, options: merge_equal(graph)),
-    Pass("loops", lambda graph, options: prune_loops(graph)),
-    Pass("products", lambda graph, options: hoist_products(graph), "reassociating"),
-)
-
 LAST = (
-    Pass("layout", lambda graph, options: settle_layout(graph), "reassociating"),
-    Pass("padding", lambda graph, options: rewrite(graph, _ABSORBED), "reassociating"),
-    Pass("common", lambda graph, options: merge_equal(graph)),
+    Pass("layout", settle_layout, "reassociating"),
+    Pass("padding", absorb_padding, "reassociating"),
 )
 
 
@@ -104,7 +102,7 @@ def run_passes(
 
     def run(step: Pass, graph: Graph) -> Graph:
         start = time.perf_counter()
-        after = step.run(graph, options)
+        after = step.run(graph)
         elapsed_ms = (time.perf_counter() - start) * 1e3
         if log is not None:
             log.append(PassReport(step.name, count_nodes(graph), count_nodes(after), elapsed_ms))
@@ -112,16 +110,18 @@ def run_passes(
             check_pass(graph, after, step.kind, step.name)
         return after
 
-    for step in FIRST:
-        graph = run(step, graph)
-    settled: dict[str, Graph] = {}  # what a pass gave, to which it has nothing to add
-    for _ in range(ROUNDS):
-        before = graph
-        for step in SIMPLIFY:
-            if settled.get(step.name) is not graph:
-                graph = settled[step.name] = run(step, graph)
-        if graph is before:
-            break
-    for step in LAST:
-        graph = run(step, graph)
+    simplify = Pass("simplify", _simplify(options), "stabilizing")
+    with uncollected():
+        if has_loops(graph):
+            graph = run(LOOPS[0], graph)  # there is less to simplify
+        graph = run(simplify, graph)
+        for _ in range(ROUNDS):
+            before = graph
+            for step in LOOPS:
+                graph = run(step, graph)
+            if graph is before:
+                break
+            graph = run(simplify, graph)
+        for step in LAST:
+            graph = run(step, graph)
     return graph
