@@ -13,7 +13,7 @@ from highlevel.backends.native.cache import Object
 from highlevel.backends.native.codegen.targets import Target, aarch64, compile_ir, host
 from highlevel.backends.native.devices.loader import link
 from highlevel.backends.native.lower.registry import LOWERINGS
-from highlevel.backends.native.lower.task import BEGIN, END, THREADS, TID, WORKSPACE, Call, Task
+from highlevel.backends.native.lower.task import BEGIN, END, FUNCTION, THREADS, TID, WORKSPACE, Call, Task
 from highlevel.backends.native.schedule.kernel import Buffer
 from highlevel.ir import REGISTRY, Node, Spec, as_dtype
 
@@ -52,14 +52,19 @@ def run_task(task: Task, addresses: dict[str, int], nthreads: int) -> None:
     library = link([Object(symbol, compile_ir(job.text, job.target, job.level)) for symbol, job in jobs])
     memory = np.full(task.workspace_bytes(nthreads) + 64, 0xA5, np.uint8)
     workspace = memory[-memory.ctypes.data % 64 :].ctypes.data
+    failures: list[BaseException] = []
+    back = task.callback.function(failures) if task.callback else None
+    common = {WORKSPACE: workspace, FUNCTION: ctypes.cast(back, ctypes.c_void_p).value, **addresses}
     for call in task.phases:
         kinds = [KINDS.get(a, ctypes.c_void_p) for a in call.arguments]
         function = library.function(call.unit.symbol, *kinds)
         for tid, (begin, end) in reversed(list(enumerate(shares(call, nthreads)))):
             if call.serial and tid:
                 continue
-            values = {BEGIN: begin, END: end, TID: tid, THREADS: nthreads, WORKSPACE: workspace, **addresses}
+            values = {BEGIN: begin, END: end, TID: tid, THREADS: nthreads, **common}
             function(*(values[a] for a in call.arguments))
+            if failures:
+                raise failures[0]
 
 
 def run_lowered(

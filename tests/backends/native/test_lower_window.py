@@ -172,7 +172,7 @@ def test_the_batch_is_no_part_of_the_code() -> None:
         x, g = Spec((batch, 12, 12, 8), as_dtype("float32")), Spec((batch, 6, 6, 8), as_dtype("float32"))
         found = []
         for name, specs in (("window_max", [x]), ("window_max_grad", [x, g])):
-            graph, _ = trace_graph(lambda *a, name=name: [REGISTRY[name](*a, **attrs)], specs)  # noqa: B023
+            graph, _ = trace_graph(lambda *a, name=name: [REGISTRY[name](*a, **attrs)], specs)
             node = graph.outputs[0].node
             buffers = [Buffer(f"b{i}", s.shape, s.dtype) for i, s in enumerate((*specs, *node.specs))]
             task = LOWERINGS[name](node, buffers[:-1], buffers[-1:], host())

@@ -77,3 +77,19 @@ def to_i64(builder: Builder, value: Value, dtype: DType) -> Value:
     if value.type.width == 64:
         return value
     return (builder.sext if dtype.kind == "int" else builder.zext)(value, I64)
+
+
+class _Callee(ir.Value):  # type: ignore[misc]
+    """The address of a function `void (arguments…)`; llvmlite knows functions of the module only."""
+
+    def __init__(self, address: Value, arguments: Sequence[Value]) -> None:
+        self.type, self.address = address.type, address
+        self.function_type = ir.FunctionType(VOID, [argument.type for argument in arguments])
+
+    def get_reference(self) -> str:
+        return str(self.address.get_reference())
+
+
+def call(builder: Builder, address: Value, arguments: Sequence[Value]) -> None:
+    """Calls the function at an address."""
+    builder.call(_Callee(address, arguments), arguments)
