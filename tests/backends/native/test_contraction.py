@@ -22,7 +22,6 @@ from highlevel.backends.native.codegen.contraction import (
     Gemm,
     GemmPlan,
     Matrix,
-    Tile,
     emit_conv,
     emit_conv_kernel_grad,
     emit_conv_pack,
@@ -340,37 +339,43 @@ def test_cuts_cover_everything_once(m: int, pieces: int) -> None:
 
 
 # Epilogues -----------------------------------------------------------------------------------------------------------
-def bias_relu(builder: Any, tile: Tile) -> list[list[Any]]:
-    biases = [tile.load(builder, 0, j, column) for j, column in enumerate(tile.columns)]
-    return [
-        [maximum_with_zero(builder, tile, builder.fadd(value, bias)) for value, bias in zip(row, biases, strict=True)]
-        for row in tile.values
-    ]
+Change = Callable[[Any, Any, Any, Any, Any], Any]  # (builder, value, row, column, load) -> value
 
 
-def maximum_with_zero(builder: Any, tile: Tile, value: Any) -> Any:
-    zero = ir.Constant(value.type, [0.0] * tile.vectors.lanes)
+def epilogue(name: str, plan: Any, operands: int, change: Change) -> Epilogue:
+    """An epilogue that changes each vector; `load(operand, index)` has neighbours of an operand."""
+    vectors = plan.stored
+
+    def start(builder: Any, batch: Any, row: Any, pointers: Any) -> Any:
+        def write(column: Any, source: Any, goal: Any, mask: Any) -> None:
+            def load(operand: int, index: Any) -> Any:
+                return vectors.load(builder, vectors.at(builder, pointers[operand], index), mask)
+
+            line = builder.add(builder.mul(batch, ir.IntType(64)(25)), row)
+            value = change(builder, vectors.load(builder, source), line, column, load)
+            vectors.store(builder, value, goal, mask)
+
+        return write
+
+    return Epilogue(name, vectors.dtype, operands, start)
+
+
+def bias_relu(builder: Any, value: Any, row: Any, column: Any, load: Any) -> Any:
+    value = builder.fadd(value, load(0, column))
+    zero = ir.Constant(value.type, [0.0] * value.type.count)
     return builder.select(builder.fcmp_ordered(">", value, zero), value, zero)
 
 
-def add_residual(builder: Any, tile: Tile) -> list[list[Any]]:
+def add_residual(builder: Any, value: Any, row: Any, column: Any, load: Any) -> Any:
     """Adds operand 0, a matrix of 43 columns per row, 25 rows per product."""
-    i64 = ir.IntType(64)
-    found: list[list[Any]] = []
-    for i, row in enumerate(tile.rows):
-        line = builder.add(builder.mul(tile.batch, i64(25)), row)
-        found.append([])
-        for j, column in enumerate(tile.columns):
-            residual = tile.load(builder, 0, j, builder.add(builder.mul(line, i64(43)), column))
-            found[-1].append(builder.fadd(tile.values[i][j], residual))
-    return found
+    return builder.fadd(value, load(0, builder.add(builder.mul(row, ir.IntType(64)(43)), column)))
 
 
 @pytest.mark.parametrize("k", [1, 30, 3000, 40000])
 def test_bias_and_activation(target: Target, rng: np.random.Generator, k: int) -> None:
     """Once for each result, after the whole sum, however the sum is cut."""
-    plan = plan_gemm(Gemm.dense(25, 43, k), target)
-    code = compiled(plan, target, Epilogue("bias_relu", bias_relu, operands=1))
+    plan = plan_gemm(dataclasses.replace(Gemm.dense(25, 43, k), finished=as_dtype("float32")), target)
+    code = compiled(plan, target, epilogue("bias_relu", plan, 1, bias_relu))
     a, b, bias = (rng.integers(-3, 4, shape).astype("float32") for shape in ((25, k), (k, 43), (43,)))
     c = np.empty((25, 43), "float32")
     run(code, "product", plan, (a, b, c, bias), 2)
@@ -378,8 +383,8 @@ def test_bias_and_activation(target: Target, rng: np.random.Generator, k: int) -
 
 
 def test_residual_in_place(target: Target, rng: np.random.Generator) -> None:
-    plan = plan_gemm(Gemm.dense(25, 43, 30, batch=(3,)), target)
-    code = compiled(plan, target, Epilogue("residual", add_residual, operands=1))
+    plan = plan_gemm(dataclasses.replace(Gemm.dense(25, 43, 30, batch=(3,)), finished=as_dtype("float32")), target)
+    code = compiled(plan, target, epilogue("residual", plan, 1, add_residual))
     a, b, c = (rng.integers(-3, 4, shape).astype("float32") for shape in ((3, 25, 30), (3, 30, 43), (3, 25, 43)))
     before = c.copy()
     run(code, "product", plan, (a, b, c, c), 2)
@@ -584,17 +589,13 @@ def test_epilogues_of_convolutions(target: Target, rng: np.random.Generator, nam
     conv = CONVS[name]
     *sources, goal = shapes(conv)[kind]
 
-    def finish(builder: Any, tile: Tile) -> list[list[Any]]:
-        found = []
-        for row, values in zip(tile.rows, bias_relu(builder, tile), strict=True):
-            start = builder.mul(row, ir.IntType(64)(goal[-1]))
-            more = [tile.load(builder, 1, j, builder.add(start, column)) for j, column in enumerate(tile.columns)]
-            found.append([builder.fadd(value, extra) for value, extra in zip(values, more, strict=True)])
-        return found
+    def finish(builder: Any, value: Any, row: Any, column: Any, load: Any) -> Any:
+        value = bias_relu(builder, value, row, column, load)
+        return builder.fadd(value, load(1, builder.add(builder.mul(row, ir.IntType(64)(goal[-1])), column)))
 
-    plan = PLANNERS[kind](conv, target)
+    plan = PLANNERS[kind](dataclasses.replace(conv, finished=as_dtype("float32")), target)
     module = new_module(target)
-    emit_conv(module, "product", plan, Epilogue("bias_relu_residual", finish, operands=2))
+    emit_conv(module, "product", plan, epilogue("bias_relu_residual", plan, 2, finish))
     a, kernel, bias, residual = (rng.integers(-4, 5, shape).astype("float32") for shape in (*sources, goal[-1:], goal))
     c = np.empty(goal, "float32")
     run(Code(module, target), "product", plan, (a, kernel, c, bias, residual), 2)

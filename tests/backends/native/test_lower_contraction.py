@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from highlevel.backends.native.cache import Object
+from highlevel.backends.native.codegen import indexing as ix
 from highlevel.backends.native.codegen.targets import Target, compile_ir, host
 from highlevel.backends.native.devices.loader import Library, link
-from highlevel.backends.native.lower.contraction import contraction_task
+from highlevel.backends.native.lower.contraction import contraction_task, supports_epilogue
 from highlevel.backends.native.lower.registry import lower
 from highlevel.backends.native.lower.task import THREADS, TID, WORKSPACE, Argument, Task
 from highlevel.backends.native.schedule.contraction import Contraction, View
-from highlevel.backends.native.schedule.kernel import Buffer
+from highlevel.backends.native.schedule.kernel import (
+    Apply,
+    Buffer,
+    Index,
+    Load,
+    LoopKernel,
+    Number,
+    Output,
+    Term,
+    Total,
+    evaluate,
+)
 from highlevel.errors import BackendError
 from highlevel.ir import REGISTRY, Node, Spec
 from highlevel.ir.dtypes import DType, as_dtype
 
 CPUS = {"native": (), "AVX2": ("avx512f",)}
-FLOATS = {"float32": 2.0**-24, "float64": 2.0**-53, "bfloat16": 2.0**-8, "float16": 2.0**-11}
 
 
 @pytest.fixture(params=CPUS)
@@ -230,3 +242,267 @@ def test_convolutions_somewhere_in_a_buffer(target: Target, rng: np.random.Gener
         )
         check(node, c, a, b)
         assert (arrays["c"][:7] == before[:7]).all() and (arrays["c"][7 + c.size :] == before[7 + c.size :]).all()
+
+
+# Epilogues -----------------------------------------------------------------------------------------------------------
+def apply(name: str, *operands: Term, **attrs: Any) -> Term:
+    specs = [Spec((), operand.dtype) for operand in operands]
+    primitive = REGISTRY[name]
+    return Apply(primitive, operands, tuple(sorted(attrs.items())), primitive.infer(*specs, **attrs).dtype)
+
+
+def indices(shape: Sequence[int]) -> list[ix.Expr]:
+    return [ix.var(f"i{axis}", size) for axis, size in enumerate(shape)]
+
+
+def load_at(name: str, dtype: str, shape: Sequence[int], at: Sequence[ix.Expr]) -> Load:
+    return Load(name, ix.ravel(at, shape), as_dtype(dtype))
+
+
+def number(value: float, dtype: str = "float32") -> Number:
+    return Number(value, as_dtype(dtype))
+
+
+@dataclasses.dataclass
+class Case:
+    """An epilogue: its term, for (shape, dtype) of the result, and the arrays that it reads."""
+
+    term: Callable[[Sequence[int], str], Term]
+    operands: Callable[[Sequence[int], str], dict[str, tuple[tuple[int, ...], str]]] = lambda shape, dtype: {}
+    tolerance: float = 0.0
+
+
+def _bias_relu(shape: Sequence[int], dtype: str) -> Term:
+    biased = apply("add", Total("product", as_dtype(dtype)), load_at("bias", dtype, shape[-1:], indices(shape)[-1:]))
+    return apply("maximum", biased, number(0, dtype))
+
+
+def _residual(shape: Sequence[int], dtype: str) -> Term:
+    scaled = apply("mul", Total("product", as_dtype(dtype)), number(2, dtype))
+    return apply("sub", scaled, load_at("residual", dtype, shape, indices(shape)))
+
+
+def _by_row(shape: Sequence[int], dtype: str) -> Term:
+    """Per row, and per image alone."""
+    row = load_at("row", dtype, shape[:-1], indices(shape)[:-1])
+    first = load_at("first", dtype, shape[:1], indices(shape)[:1])
+    return apply("mul", apply("add", Total("product", as_dtype(dtype)), row), first)
+
+
+def _gelu(shape: Sequence[int], dtype: str) -> Term:
+    x = Total("product", as_dtype(dtype))
+    inner = apply("erf", apply("mul", x, number(0.5**0.5, dtype)))
+    return apply("mul", apply("mul", x, number(0.5, dtype)), apply("add", inner, number(1, dtype)))
+
+
+def _masked(shape: Sequence[int], dtype: str) -> Term:
+    """Causal, and by a mask of truth values."""
+    row, column = (Index(x, as_dtype("int32")) for x in indices(shape)[-2:])
+    ahead = apply("less", row, column)
+    kept = load_at("mask", "bool", shape[-1:], indices(shape)[-1:])
+    either = apply("bit_or", ahead, kept)
+    return apply("select", either, number(-np.inf, dtype), Total("product", as_dtype(dtype)))
+
+
+def _flags(shape: Sequence[int], dtype: str) -> Term:
+    return apply("less", Total("product", as_dtype(dtype)), number(3, dtype))
+
+
+def _cast(shape: Sequence[int], dtype: str) -> Term:
+    other = "float64" if dtype != "float64" else "float32"
+    return apply("cast", apply("abs", apply("neg", Total("product", as_dtype(dtype)))), dtype=as_dtype(other))
+
+
+EPILOGUES = {
+    "bias and ReLU": Case(_bias_relu, lambda shape, dtype: {"bias": (tuple(shape[-1:]), dtype)}),
+    "residual": Case(_residual, lambda shape, dtype: {"residual": (tuple(shape), dtype)}),
+    "by row": Case(
+        _by_row, lambda shape, dtype: {"row": (tuple(shape[:-1]), dtype), "first": (tuple(shape[:1]), dtype)}
+    ),
+    "gelu": Case(_gelu, tolerance=4e-6),
+    "masks": Case(_masked, lambda shape, dtype: {"mask": (tuple(shape[-1:]), "bool")}),
+    "truth values": Case(_flags),
+    "another type": Case(_cast),
+}
+
+
+def evaluated(term: Term, shape: Sequence[int], product: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The meaning of kernels, on the product that the interpreter has."""
+    buffer = Buffer("result", tuple(shape), term.dtype)
+    whole = Load("product", ix.ravel(indices(shape), shape), as_dtype(product.dtype))
+
+    def with_product(node: Term) -> Term:
+        if isinstance(node, Total):
+            return whole
+        if isinstance(node, Apply):
+            return dataclasses.replace(node, operands=tuple(map(with_product, node.operands)))
+        return node
+
+    rows = tuple((f"i{axis}", size) for axis, size in enumerate(shape))
+    output = Output(buffer, ix.ravel(indices(shape), shape), with_product(term), True)
+    found = np.zeros(shape, term.dtype.numpy)
+    evaluate(LoopKernel("epilogue", rows, (), (), (output,)), {**arrays, "product": product, "result": found})
+    return found
+
+
+def check_epilogue(
+    node: Node,
+    case: Case,
+    target: Target,
+    rng: np.random.Generator,
+    result: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> Task:
+    """Right, and equal to the bit for any number of threads; `result` is a view of the array that is written."""
+    (spec,) = node.specs
+    term = case.term(spec.shape, spec.dtype.name)
+    more = {
+        name: drawn(rng, shape, as_dtype(dtype))
+        for name, (shape, dtype) in case.operands(spec.shape, spec.dtype.name).items()
+    }
+    a, b = (drawn(rng, shape, spec.dtype) for shape in OPERANDS[id(node)])
+    base = np.zeros(spec.shape, term.dtype.numpy)
+    goal = result(base)
+    assert goal.shape == spec.shape
+    c = Contraction(node, (whole("a", a), whole("b", b)), view_of("c", base, goal), term)
+    assert supports_epilogue(c)
+    task = contraction_task(c, target)
+    library = load(task)
+    expected = evaluated(term, spec.shape, np.asarray(node.primitive.numpy(np, a, b, **node.attrs)), more)
+    found = []
+    for nthreads in (1, 2, 3):
+        base.reshape(-1).view("uint8")[...] = 77
+        run(task, {"a": a, "b": b, "c": base, **more}, nthreads, library)
+        found.append(goal.tobytes())
+        np.testing.assert_allclose(
+            goal.astype("float64"), expected.astype("float64"), rtol=case.tolerance, atol=case.tolerance
+        )
+    assert len(set(found)) == 1
+    return task
+
+
+OPERANDS: dict[int, tuple[tuple[int, ...], ...]] = {}
+
+
+def contraction_node(name: str, *shapes: tuple[int, ...], dtype: str = "float32", **attrs: Any) -> Node:
+    node = node_of(name, [Spec(shape, as_dtype(dtype)) for shape in shapes], **attrs)
+    OPERANDS[id(node)] = shapes
+    return node
+
+
+@pytest.mark.parametrize("name", EPILOGUES)
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        ((19, 30), (30, 37)),
+        ((2, 3, 5, 8), (2, 3, 8, 21)),
+        ((3, 3000), (3000, 20)),  # several blocks of the reduction
+        ((2, 9, 40000), (2, 40000, 5)),  # … in parts
+        ((4, 7), (7, 1)),
+        ((5, 0), (0, 9)),
+    ],
+)
+def test_epilogues_of_products(target: Target, rng: np.random.Generator, name: str, shapes: Any) -> None:
+    check_epilogue(contraction_node("matmul", *shapes), EPILOGUES[name], target, rng)
+
+
+@pytest.mark.parametrize("name", ["bias and ReLU", "residual", "by row", "masks", "truth values", "another type"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16", "float16", "int8", "int32"])
+def test_types_of_epilogues(target: Target, rng: np.random.Generator, name: str, dtype: str) -> None:
+    if name == "masks" and "int" in dtype:
+        pytest.skip("integers have no infinity")
+    check_epilogue(contraction_node("matmul", (19, 30), (30, 37), dtype=dtype), EPILOGUES[name], target, rng)
+
+
+@pytest.mark.parametrize("name", EPILOGUES)
+def test_epilogues_of_transposed_results(target: Target, rng: np.random.Generator, name: str) -> None:
+    """Rows of the node's result are columns of the product: what moves with them is a vector then, or refused."""
+    node = contraction_node("matmul", (2, 19, 30), (2, 30, 37))
+    term = EPILOGUES[name].term(node.specs[0].shape, "float32")
+    base = np.zeros((2, 37, 19), term.dtype.numpy)
+    view = view_of("c", base, base.swapaxes(1, 2))
+    buffers = [
+        View.whole(Buffer(letter, shape, as_dtype("float32")))
+        for letter, shape in zip("ab", OPERANDS[id(node)], strict=True)
+    ]
+    c = Contraction(node, (buffers[0], buffers[1]), view, term)
+    assert supports_epilogue(c) == (name != "residual")
+    if name == "residual":
+        with pytest.raises(BackendError, match="no code for this epilogue"):
+            contraction_task(c, target)
+        return
+
+    def swapped(array: np.ndarray) -> np.ndarray:
+        return array.reshape(2, 37, 19).swapaxes(1, 2)
+
+    check_epilogue(node, EPILOGUES[name], target, rng, swapped)
+
+
+@pytest.mark.parametrize("kind", ["conv", "conv_input_grad"])
+@pytest.mark.parametrize("name", ["bias and ReLU", "residual", "by row", "another type"])
+@pytest.mark.parametrize("geometry", ["3x3", "pointwise", "strides", "groups", "depthwise", "many channels"])
+def test_epilogues_of_convolutions(
+    target: Target, rng: np.random.Generator, kind: str, name: str, geometry: str
+) -> None:
+    channels, filters, window, stride, groups = {
+        "3x3": (5, 20, 3, 1, 1),
+        "pointwise": (5, 20, 1, 1, 1),
+        "strides": (5, 20, 3, 2, 1),
+        "groups": (4, 20, 3, 1, 2),
+        "depthwise": (20, 20, 3, 1, 20),
+        "many channels": (700, 20, 3, 1, 1),
+    }[geometry]
+    pad = window // 2
+    attrs = {"strides": (stride,) * 2, "padding": ((pad, pad),) * 2, "dilation": (1, 1), "groups": groups}
+    x, kernel = (2, 7, 6, channels), (window, window, channels // groups, filters)
+    if kind == "conv":
+        node = contraction_node("conv", x, kernel, **attrs)
+    else:
+        g = REGISTRY["conv"].infer(Spec(x, as_dtype("float32")), Spec(kernel, as_dtype("float32")), **attrs).shape
+        node = contraction_node(kind, g, kernel, shape=x, **attrs)
+    check_epilogue(node, EPILOGUES[name], target, rng)
+
+
+def test_not_a_number_passes_through_maximum(target: Target) -> None:
+    node = contraction_node("matmul", (4, 3), (3, 20))
+    term = apply("maximum", Total("product", as_dtype("float32")), number(0))
+    a, b, c = np.ones((4, 3), "float32"), np.ones((3, 20), "float32"), np.zeros((4, 20), "float32")
+    b[1, 5], b[0, 7], b[2, 9] = np.nan, -np.inf, np.inf
+    run(
+        contraction_task(Contraction(node, (whole("a", a), whole("b", b)), whole("c", c), term), target),
+        {"a": a, "b": b, "c": c},
+    )
+    np.testing.assert_array_equal(c, np.maximum(a @ b, 0))
+
+
+@pytest.mark.parametrize("k", [30, 3000, 90000])
+def test_a_residual_in_place(target: Target, rng: np.random.Generator, k: int) -> None:
+    """Where the task says so, what is read by the epilogue may be what is written."""
+    node = contraction_node("matmul", (9, k), (k, 20))
+    term = _residual((9, 20), "float32")
+    a, b, c = (drawn(rng, shape, as_dtype("float32")) for shape in ((9, k), (k, 20), (9, 20)))
+    task = contraction_task(Contraction(node, (whole("a", a), whole("b", b)), whole("c", c), term), target)
+    before = c.copy()
+    if k == 3000:
+        assert task.in_place == ()  # the result holds sums before the epilogue comes
+        return
+    assert task.in_place == (("c", "residual"),)
+    run(task, {"a": a, "b": b, "c": c, "residual": c}, 2)
+    np.testing.assert_array_equal(c, 2 * (a @ b) - before)
+
+
+def test_equal_epilogues_are_one(target: Target) -> None:
+    """Names of buffers are not in the code."""
+    node = contraction_node("matmul", (9, 30), (30, 20))
+    views = (
+        View.whole(Buffer("a", (9, 30), as_dtype("float32"))),
+        View.whole(Buffer("b", (30, 20), as_dtype("float32"))),
+    )
+    units = []
+    for name in ("x", "y"):
+        bias = Load(name, ix.var("i1", 20), as_dtype("float32"))
+        term = apply("add", Total("product", as_dtype("float32")), bias)
+        c = Contraction(node, views, View.whole(Buffer("c", (9, 20), as_dtype("float32"))), term)
+        task = contraction_task(c, target)
+        assert task.reads == ("a", "b", name) and task.phases[-1].arguments[-1] == name
+        units.append([call.unit for call in task.phases] + list(task.helpers))
+    assert units[0] == units[1]

@@ -37,10 +37,23 @@ def mangled(kind: Any) -> str:
     return f"v{kind.count}{name}" if isinstance(kind, ir.VectorType) else name
 
 
+class Splat(ir.Constant):  # type: ignore[misc]
+    """A number in all lanes, written once: llvmlite spells vectors out lane by lane."""
+
+    def __init__(self, kind: Any, value: Any) -> None:
+        self.type, self.constant = kind, value
+
+    def _get_reference(self) -> str:
+        return f"splat ({ir.Constant(self.type.element, self.constant)})"
+
+    def _to_string(self) -> str:
+        return f"{self.type} {self._get_reference()}"
+
+
 def constant(kind: Any, value: Any) -> Any:
     """A number, in all lanes."""
     if isinstance(kind, ir.VectorType):
-        return ir.FormattedConstant(kind, f"splat ({ir.Constant(kind.element, value)})")
+        return Splat(kind, value)
     return ir.Constant(kind, value)
 
 

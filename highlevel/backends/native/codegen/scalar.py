@@ -101,7 +101,7 @@ class LlvmScalars:
             return Scalar(constant(self.of_lanes(x.value.type), x.value.constant), x.dtype)
         kind = self.of_lanes(x.value.type)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), x.value, I32(0))
-        order = constant(self.of_lanes(I32), 0)
+        order = ir.Constant(self.of_lanes(I32), [0] * self.lanes)
         return Scalar(self.builder.shuffle_vector(first, first, order), x.dtype)
 
     def number(self, value: Any, dtype: DType) -> Scalar:

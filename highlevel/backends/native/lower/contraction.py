@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 
 from llvmlite import ir
 
 from highlevel.errors import BackendError
-from highlevel.ir import Node
+from highlevel.ir import DType, Node
 
 from ..cache import ENTRY, Unit
+from ..codegen import indexing as ix
 from ..codegen.contraction import (
     Conv,
     ConvPlan,
+    Epilogue,
     Gemm,
     GemmPlan,
     Helper,
@@ -40,7 +43,8 @@ from ..codegen.contraction import (
 )
 from ..codegen.targets import Target
 from ..schedule.contraction import Contraction, View
-from ..schedule.kernel import Buffer
+from ..schedule.kernel import Buffer, Load, Term, format_term
+from .epilogue import BATCH, COLUMN, ROW, in_numbers_of_product, is_supported, parts, term_epilogue
 from .registry import lowers
 from .task import THREADS, TID, WORKSPACE, Call, Task
 
@@ -61,46 +65,108 @@ def lower_contraction(node: Node, reads: Sequence[Buffer], writes: Sequence[Buff
 def contraction_task(c: Contraction, target: Target) -> Task:
     """The task that computes a contraction."""
     arranged = _arrange(c)
-    plan = plan_work(arranged.work, arranged.kind, target)
-    first, second = arranged.operands
+    plan = plan_work(arranged.work, c.node.name, target)
+    epilogue: Epilogue | None = None
+    more: tuple[str, ...] = ()
+    if arranged.term is not None:
+        if not arranged.supported:
+            raise BackendError(
+                f"{c.node.name}: no code for this epilogue",
+                got=format_term(arranged.term),
+                expected="a term for which supports_epilogue(…) holds",
+            )
+        epilogue, more = term_epilogue(arranged.term, arranged.work.dtype, plan.lanes, target)
     used: dict[str, Unit] = {}
     phases = []
     for phase in plan.phases:
-        unit, helpers = _phase(plan, phase, target)
+        unit, helpers = _phase(plan, phase, epilogue, target)
         used.update((helper.symbol, helper) for helper in helpers)
-        names = first.buffer.name, second.buffer.name, c.result.buffer.name
-        phases.append(Call(unit, (*names, WORKSPACE, TID, THREADS)))
+        names = *(view.buffer.name for view in arranged.operands), c.result.buffer.name
+        phases.append(Call(unit, (*names, WORKSPACE, TID, THREADS, *more)))
     size_bytes = plan.packed.dtype.size_bytes
     return Task(
         name=c.node.name,
-        reads=tuple(dict.fromkeys(view.buffer.name for view in c.operands)),
+        reads=tuple(dict.fromkeys((*(view.buffer.name for view in c.operands), *more))),
         writes=(c.result.buffer.name,),
         phases=tuple(phases),
         helpers=tuple(used.values()),
         shared_bytes=plan.shared_elements * size_bytes,
         thread_bytes=plan.private_elements * size_bytes,
+        in_place=_in_place(c, arranged, plan),
         origins=c.origins,
         flops=arranged.work.flops,
+    )
+
+
+def supports_epilogue(c: Contraction) -> bool:
+    """Whether `contraction_task` can make code of a contraction with its epilogue."""
+    return c.epilogue is None or _arrange(c).supported
+
+
+def _in_place(c: Contraction, arranged: _Arranged, plan: Plan) -> tuple[tuple[str, str], ...]:
+    """What the epilogue reads where the result is written, and nowhere else, may be the same memory.
+
+    Not where the result holds partial sums before.
+    """
+    if arranged.term is None or isinstance(plan, KernelGradPlan):
+        return ()
+    if not (plan.scratch or plan.phases[-1] == "combine"):
+        return ()
+    loads: dict[str, list[Load]] = {}
+    for node in parts(arranged.term):
+        if isinstance(node, Load):
+            loads.setdefault(node.buffer, []).append(node)
+    for view in c.operands:
+        loads.pop(view.buffer.name, None)
+    size_bytes = c.result.dtype.size_bytes
+    return tuple(
+        (c.result.buffer.name, name)
+        for name, found in loads.items()
+        if all(load.place == arranged.goal and load.dtype.size_bytes == size_bytes for load in found)
     )
 
 
 # From nodes to work --------------------------------------------------------------------------------------------------
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Arranged:
-    """What is to be computed, and its operands in the order in which the generated functions take them."""
+    """What is to be computed.
 
-    kind: str
+    operands: in the order in which the generated functions take them
+    term:     the epilogue over batch, row and column of the product
+    goal:     where an element of the result is, over the same
+    supported: whether there is code for it
+    """
+
     work: Gemm | Conv
     operands: tuple[View, View]
+    term: Term | None
+    goal: ix.Expr
+    supported: bool
 
 
 def _arrange(c: Contraction) -> _Arranged:
-    if c.node.name != "matmul":
-        return _Arranged(c.node.name, _convolution(c), c.operands)
-    a, b, result = *c.operands, c.result
-    if result.strides[-1] != 1 and result.shape[-1] > 1:  # Cᵀ = Bᵀ Aᵀ
-        a, b, result = _swapped(b), _swapped(a), _swapped(result)
-    return _Arranged("matmul", matrix_product(a, b, result), (a, b))
+    finished = None if c.epilogue is None else c.result.dtype
+    operands = c.operands
+    if c.node.name == "matmul":
+        result = c.result
+        swapped = result.strides[-1] != 1 and result.shape[-1] > 1
+        if swapped:  # Cᵀ = Bᵀ Aᵀ
+            operands, result = (_swapped(operands[1]), _swapped(operands[0])), _swapped(result)
+        product = matrix_product(*operands, result, finished)
+        work: Gemm | Conv = product.gemm
+        *outer, row, column = product.indices
+        indices = (*outer, column, row) if swapped else product.indices
+    else:
+        work = _convolution(c, finished)
+        shape = c.result.shape
+        pixels = ix.unravel(ix.var(ROW, math.prod(shape[:-1])), shape[:-1])
+        indices = (*pixels, ix.var(COLUMN, shape[-1]))
+    values = {f"i{axis}": x for axis, x in enumerate(indices)}
+    steps = zip(indices, c.result.strides, strict=True)
+    goal = ix.add(ix.const(c.result.offset), *(ix.mul(x, step) for x, step in steps))
+    term = None if c.epilogue is None else in_numbers_of_product(c.epilogue, values)
+    supported = term is None or (c.node.name != "conv_kernel_grad" and is_supported(term))
+    return _Arranged(work, operands, term, goal, supported)
 
 
 def _swapped(view: View) -> View:
@@ -110,8 +176,25 @@ def _swapped(view: View) -> View:
     return dataclasses.replace(view, shape=(*batch, n, m), strides=(*steps, column, row))
 
 
-def matrix_product(a: View, b: View, result: View) -> Gemm:
-    """The product as the generator takes it."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Product:
+    """A product as the generator takes it, and the indices of its result over batch, row and column."""
+
+    gemm: Gemm
+    indices: tuple[ix.Expr, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _BatchAxis:
+    """An axis of the batch: steps of A, B and C, and which axes of the node it is."""
+
+    size: int
+    steps: tuple[int, int, int]
+    members: tuple[int, ...]
+
+
+def matrix_product(a: View, b: View, result: View, finished: DType | None = None) -> Product:
+    """The product of views, with as few axes of the batch as there may be."""
     *batch, m, k = a.shape
     n = b.shape[-1]
     if n > 1 and result.strides[-1] != 1:
@@ -120,41 +203,45 @@ def matrix_product(a: View, b: View, result: View) -> Gemm:
             got=f"shape {result.shape}, steps {result.strides}",
             expected="a last or second-last step of 1",
         )
-    axes = _merged_batch(
-        [step for step in zip(batch, a.strides, b.strides, result.strides, strict=False) if step[0] != 1]
-    )
-    if axes and m and (only := axes[-1])[2] == 0 and (only[1], only[3]) == (m * a.strides[-2], m * result.strides[-2]):
-        axes, m = axes[:-1], m * only[0]
-    a_batch, b_batch, c_batch = (tuple(axis[i] for axis in axes) for i in (1, 2, 3))
-    return Gemm(
-        m,
+    axes: list[_BatchAxis] = []
+    for axis, size in enumerate(batch):
+        steps = (a.strides[axis], b.strides[axis], result.strides[axis])
+        if size == 1:
+            continue
+        if axes and axes[-1].steps == tuple(size * step for step in steps):  # continues the one before
+            axes[-1] = _BatchAxis(axes[-1].size * size, steps, (*axes[-1].members, axis))
+        else:
+            axes.append(_BatchAxis(size, steps, (axis,)))
+    rows, folded = m, None
+    if axes and m and axes[-1].steps == (m * a.strides[-2], 0, m * result.strides[-2]):  # more rows
+        folded = axes.pop()
+        rows = m * folded.size
+    gemm = Gemm(
+        rows,
         n,
         k,
         a.dtype,
-        Matrix(a.strides[-2], a.strides[-1], a_batch),
-        Matrix(b.strides[-2], b.strides[-1], b_batch),
-        Matrix(result.strides[-2], 1, c_batch),
-        tuple(axis[0] for axis in axes),
+        Matrix(a.strides[-2], a.strides[-1], tuple(axis.steps[0] for axis in axes)),
+        Matrix(b.strides[-2], b.strides[-1], tuple(axis.steps[1] for axis in axes)),
+        Matrix(result.strides[-2], 1, tuple(axis.steps[2] for axis in axes)),
+        tuple(axis.size for axis in axes),
         offsets=(a.offset, b.offset, result.offset),
+        finished=finished,
     )
+    found: list[ix.Expr] = [ix.const(0)] * len(batch)
+    numbers = ix.unravel(ix.var(BATCH, gemm.batches), gemm.batch)
+    row = ix.var(ROW, rows)
+    if folded:
+        number, row = ix.unravel(row, (folded.size, m))
+        axes, numbers = [*axes, folded], (*numbers, number)
+    for merged, number in zip(axes, numbers, strict=True):
+        members = ix.unravel(number, [batch[member] for member in merged.members])
+        for member, x in zip(merged.members, members, strict=True):
+            found[member] = x
+    return Product(gemm, (*found, row, ix.var(COLUMN, n)))
 
 
-_BatchAxis = tuple[int, int, int, int]  # size, steps of A, B and C
-
-
-def _merged_batch(axes: list[_BatchAxis]) -> list[_BatchAxis]:
-    """Axes of which one continues the other, in all three, are one axis."""
-    found: list[_BatchAxis] = []
-    for axis in axes:
-        size, *steps = axis
-        if found and list(found[-1][1:]) == [size * step for step in steps]:
-            found[-1] = (found[-1][0] * size, *axis[1:])
-        else:
-            found.append(axis)
-    return found
-
-
-def _convolution(c: Contraction) -> Conv:
+def _convolution(c: Contraction, finished: DType | None) -> Conv:
     node, (a, b) = c.node, c.operands
     for view in (a, b, c.result):
         if not view.is_contiguous:
@@ -177,6 +264,7 @@ def _convolution(c: Contraction) -> Conv:
         groups=node.attrs["groups"],
         dtype=a.dtype,
         offsets=(a.offset, b.offset, c.result.offset),
+        finished=finished,
     )
 
 
@@ -192,7 +280,7 @@ def plan_work(work: Gemm | Conv, kind: str, target: Target) -> Plan:
 
 
 @functools.lru_cache(maxsize=1024)
-def _phase(plan: Plan, phase: str, target: Target) -> tuple[Unit, tuple[Unit, ...]]:
+def _phase(plan: Plan, phase: str, epilogue: Epilogue | None, target: Target) -> tuple[Unit, tuple[Unit, ...]]:
     """The function of a phase, and those that it calls."""
     called: dict[str, Unit] = {}
 
@@ -204,11 +292,11 @@ def _phase(plan: Plan, phase: str, target: Target) -> tuple[Unit, tuple[Unit, ..
     module = ir.Module()
     module.triple = target.triple
     if isinstance(plan, GemmPlan):
-        emit_gemm_phase(module, ENTRY, plan, phase, helpers=name)
+        emit_gemm_phase(module, ENTRY, plan, phase, epilogue, name)
     elif isinstance(plan, ConvPlan):
-        emit_conv_phase(module, ENTRY, plan, phase, helpers=name)
+        emit_conv_phase(module, ENTRY, plan, phase, epilogue, name)
     else:
-        emit_kernel_grad_phase(module, ENTRY, plan, phase, helpers=name)
+        emit_kernel_grad_phase(module, ENTRY, plan, phase, name)
     return Unit(str(module), target), tuple(called.values())
 
 

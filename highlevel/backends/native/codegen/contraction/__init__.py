@@ -17,11 +17,11 @@ lattices.
 from .blocking import Cut, Gemm, GemmPlan, Matrix, plan_gemm
 from .conv import emit_conv, emit_conv_pack, emit_conv_phase, plan_conv, plan_conv_input_grad
 from .convolution import ConvPlan
+from .finish import Epilogue
 from .gemm import emit_gemm, emit_gemm_phase, emit_pack, packed_bytes, phase_names
 from .geometry import Conv
 from .helpers import Helper, Helpers, helper_module
 from .kernel_grad import KernelGradPlan, emit_conv_kernel_grad, emit_kernel_grad_phase, plan_conv_kernel_grad
-from .microkernel import Epilogue, Tile
 
 __all__ = [
     "Conv",
@@ -34,7 +34,6 @@ __all__ = [
     "Helpers",
     "KernelGradPlan",
     "Matrix",
-    "Tile",
     "emit_conv",
     "emit_conv_kernel_grad",
     "emit_conv_pack",

@@ -99,7 +99,8 @@ class Gemm:
     """A batch of matrix products: sizes, element type, and where the elements lie. C has consecutive columns.
 
     `packed` says that B comes as `emit_pack` left it, for weights that stay the same for many products. `offsets`
-    says how many elements A, B and C begin behind where the functions' arguments a, b and c point.
+    says how many elements A, B and C begin behind where the functions' arguments a, b and c point. `finished` is the
+    type of what an epilogue writes into C, or None where there is no epilogue.
     """
 
     m: int
@@ -112,6 +113,7 @@ class Gemm:
     batch: tuple[int, ...] = ()
     packed: bool = False
     offsets: tuple[int, int, int] = (0, 0, 0)
+    finished: DType | None = None
 
     def __post_init__(self) -> None:
         if self.c.column != 1:
@@ -222,6 +224,16 @@ class GemmPlan:
         return dataclasses.replace(self.stored, dtype=computed_in(self.gemm.dtype))
 
     @property
+    def result(self) -> Vectors:
+        """Elements of C."""
+        return dataclasses.replace(self.stored, dtype=self.gemm.finished or self.gemm.dtype)
+
+    @property
+    def scratch(self) -> bool:
+        """Whether tiles are finished on their way from a piece of the stack to C."""
+        return self.gemm.finished is not None and self.reduction.pieces == 1
+
+    @property
     def tail(self) -> int:
         """Columns in the last vector; 0 when it is full."""
         return self.gemm.n % self.lanes
@@ -313,7 +325,8 @@ def plan_gemm(gemm: Gemm, target: Target) -> GemmPlan:
     lanes = target.vector_bytes // compute.size_bytes
     rows, columns = choose_tiles(gemm.m, -(-gemm.n // lanes), gemm.k, target.vector_registers)
     widens = compute is not gemm.dtype
-    reduction = _cut_reduction(gemm, columns.size * lanes, widens)
+    whole = widens or gemm.finished not in (None, gemm.dtype)  # C cannot hold partial sums
+    reduction = Cut(gemm.k, 1) if whole else _cut_reduction(gemm, columns.size * lanes)
     row_blocks = Cut.by(rows.pieces, L2_BYTES // 2 // max(1, rows.size * min(gemm.k, 4096) * compute.size_bytes))
     groups = _group_panels(gemm, row_blocks.pieces, columns)
     if (
@@ -375,12 +388,10 @@ def tiles_time(rows: Cut, columns: Cut, k: int) -> float:
     return total * (1 + 0.01 * len(rows.segments) * len(columns.segments))  # each kind is one more kernel to compile
 
 
-def _cut_reduction(gemm: Gemm, panel: int, widens: bool) -> Cut:
+def _cut_reduction(gemm: Gemm, panel: int) -> Cut:
     """Blocks whose part of a panel of B stays in the second-level cache: reading it from there costs nothing, while
-    every block more reads and writes C once more. Small types cannot hold partial sums.
+    every block more reads and writes C once more.
     """
-    if widens:
-        return Cut(gemm.k, 1)
     limit = max(64, L2_BYTES // 8 // (panel * gemm.dtype.size_bytes))
     return Cut.by(gemm.k, limit)
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from .band import BandCopy
 from .blocking import GemmPlan, Target, plan_gemm
 from .convolution import ConvPlan, Lattice, plan_lattices
+from .finish import Epilogue, Finish
 from .gemm import emit_gemm, emit_pack, phase_names
 from .geometry import Conv
 from .helpers import Helpers, place
-from .microkernel import ACCUMULATE, FINISH, Epilogue, MicroKernel
+from .microkernel import MicroKernel
 from .packing import Copy
-from .values import I32, I64, Builder, Value, counted, larger, smaller
-from .work import Share, define, digits, linear, piece_range, piece_start, shifted
+from .values import I1, I64, Builder, Value, counted, larger, smaller
+from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 
 
 def plan_conv(conv: Conv, target: Target) -> ConvPlan | GemmPlan:
@@ -102,6 +103,7 @@ class _Writer:
     workspace: Value
     share: Share
     operands: tuple[Value, ...]
+    tile: Value = None  # where micro-kernels leave what is to be finished
 
     @classmethod
     def begin(
@@ -109,11 +111,14 @@ class _Writer:
     ) -> _Writer:
         function, builder, arguments = define(module, name, 4, epilogue.operands if epilogue else 0)
         a, b, c, workspace, tid, nthreads, *operands = arguments
-        a, b, c = shifted(builder, plan.stored, (a, b, c), plan.offsets)
+        a, b = shifted(builder, plan.stored, (a, b), plan.offsets[:2])
+        (c,) = shifted(builder, plan.result, (c,), plan.offsets[2:])
+        height = max((lattice.tiles.size for lattice in plan.lattices), default=1)
+        tile = reserve(builder, plan.stored, height * plan.columns.size) if plan.scratch else None
         share = Share.of(builder, tid, nthreads)
-        return cls(module, function, builder, plan, epilogue, helpers, a, b, c, workspace, share, tuple(operands))
+        return cls(module, function, builder, plan, epilogue, helpers, a, b, c, workspace, share, tuple(operands), tile)
 
-    def call(self, helper: Copy | MicroKernel, arguments: list[Value]) -> None:
+    def call(self, helper: Copy | MicroKernel | Finish, arguments: list[Value]) -> None:
         """Calls a function that is shared."""
         self.builder.call(place(self.module, helper, self.helpers), arguments)
 
@@ -239,11 +244,14 @@ class _Unit:
         ]
         goal_column = builder.add(column, linear(builder, (self.group, plan.width)))
 
+        later = builder.icmp_signed(">", block, I64(0))
+        last = builder.icmp_signed("==", block, I64(plan.reduction.pieces - 1))
+
         def image(i: Value, _: list[Value]) -> None:
             counted(builder, *self.rows, lambda r, _: row(i, r), name="row")
 
         def row(i: Value, r: Value) -> None:
-            for first, last, height in lattice.tiles.segments:
+            for first, end, height in lattice.tiles.segments:
                 kernel = self.kernel(height, vectors, ragged, b_row)
 
                 def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel) -> None:
@@ -251,12 +259,13 @@ class _Unit:
                     a = self.source(i, r, point, channel, column)
                     pixel = self.goal(i, r, point)
                     c = linear(builder, (pixel, plan.goal_channels), (goal_column, 1))
-                    goal = plan.stored.at(builder, writer.c, c)
-                    place = [pixel, goal_column, I64(0)]
-                    flags = self.flags(block)
-                    writer.call(kernel, [a, b, goal, inside, flags, *place, *counts, *writer.operands])
+                    goal = plan.result.at(builder, writer.c, c)
+                    tile = writer.tile if plan.scratch else goal
+                    writer.call(kernel, [a, b, tile, inside, later, *counts])
+                    if writer.epilogue:
+                        self.finish(kernel, tile, goal, inside, pixel, goal_column, last)
 
-                counted(builder, first, last, tile, name="tile")
+                counted(builder, first, end, tile, name="tile")
 
         counted(builder, *self.images, image, name="image")
 
@@ -272,21 +281,33 @@ class _Unit:
             output=plan.stored,
             levels=tuple(level for _, level in plan.levels(self.lattice, b_row)),
             a_row=axis.step * pixel,
-            c_row=axis.goal_step * plan.goal_channels,
-            place=axis.goal_step,
+            c_row=vectors * plan.lanes if plan.scratch else axis.goal_step * plan.goal_channels,
             lanewise=plan.lanewise,
-            masked=ragged,
+            masked=ragged and not plan.scratch,
             masked_a=ragged and plan.lanewise and not self.lattice.copy,
             masked_b=ragged and plan.b == "direct",
             partial=plan.reduction.pieces > 1,
-            epilogue=self.writer.epilogue,
         )
 
-    def flags(self, block: Value) -> Value:
-        """Which block of channels this is: later ones begin with what is there, the last one finishes."""
-        builder, last = self.writer.builder, self.writer.plan.reduction.pieces - 1
-        later = builder.select(builder.icmp_signed(">", block, I64(0)), I32(ACCUMULATE), I32(0))
-        return builder.or_(later, builder.select(builder.icmp_signed("==", block, I64(last)), I32(FINISH), I32(0)))
+    def finish(
+        self,
+        kernel: MicroKernel,
+        tile: Value,
+        goal: Value,
+        inside: Value,
+        pixel: Value,
+        column: Value,
+        last: Value,
+    ) -> None:
+        """The epilogue of a tile, after the last block of channels."""
+        writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
+        assert writer.epilogue
+        step = self.lattice.axes[2].goal_step
+        steps = [I64(kernel.c_row), I64(step * plan.goal_channels)]
+        with builder.if_then(I1(1) if plan.scratch else last):
+            finish = Finish(plan.stored, plan.result, writer.epilogue)
+            place = [I64(0), pixel, I64(step), column]
+            writer.call(finish, [tile, goal, I64(kernel.rows), inside, *steps, *place, *writer.operands])
 
     # Addresses -------------------------------------------------------------------------------------------------------
     def band(self) -> Value:

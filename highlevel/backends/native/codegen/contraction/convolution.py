@@ -90,6 +90,16 @@ class ConvPlan:
         """Elements of bands and of the packed kernel."""
         return dataclasses.replace(self.stored, dtype=computed_in(self.conv.dtype))
 
+    @property
+    def result(self) -> Vectors:
+        """Elements of the result."""
+        return dataclasses.replace(self.stored, dtype=self.conv.finished or self.conv.dtype)
+
+    @property
+    def scratch(self) -> bool:
+        """Whether tiles are finished on their way from a piece of the stack to the result."""
+        return self.conv.finished is not None and self.reduction.pieces == 1
+
     # Channels --------------------------------------------------------------------------------------------------------
     @property
     def lanewise(self) -> bool:
@@ -281,8 +291,8 @@ def _band_bytes(plan: ConvPlan, lattice: Lattice) -> int:
 
 
 def _cut_channels(plan: ConvPlan, panel: int) -> Cut:
-    """Blocks whose part of a panel stays in the second-level cache. Small types cannot hold partial sums."""
-    if plan.lanewise or plan.packed.dtype is not plan.stored.dtype:
+    """Blocks whose part of a panel stays in the second-level cache. The result must be able to hold partial sums."""
+    if plan.lanewise or not plan.packed.dtype is plan.stored.dtype is plan.result.dtype:
         return Cut(plan.summed, 1)
     return Cut.by(plan.summed, max(16, L2_BYTES // 4 // (panel * plan.packed.dtype.size_bytes)))
 

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from .blocking import GemmPlan
 from .convolution import ConvPlan
+from .finish import Epilogue, Finish
 from .helpers import Helpers, place
-from .microkernel import ACCUMULATE, FINISH, Epilogue, Level, MicroKernel, Tile
+from .microkernel import Level, MicroKernel
 from .packing import Copy
-from .values import I32, I64, Builder, Value, Vectors, counted, larger, smaller
-from .work import Share, define, digits, linear, piece_range, piece_start, shifted
+from .values import I1, I64, Builder, Value, Vectors, counted, larger, smaller
+from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 
 
 def emit_gemm(
@@ -91,6 +92,7 @@ class Driver:
     share: Share
     operands: tuple[Value, ...]
     helpers: Helpers | None
+    tile: Value = None  # where micro-kernels leave what is to be finished
 
     @classmethod
     def begin(
@@ -106,17 +108,21 @@ class Driver:
         extra = epilogue.operands if epilogue else 0
         function, builder, arguments = define(module, name, 4, extra, plain=plain)
         a, b, c, workspace, tid, nthreads, *operands = arguments
-        a, b, c = shifted(builder, plan.stored, (a, b, c), plan.offsets)
+        a, b = shifted(builder, plan.stored, (a, b), plan.offsets[:2])
+        (c,) = shifted(builder, plan.result, (c,), plan.offsets[2:])
+        tile = reserve(builder, plan.stored, plan.rows.size * plan.columns.size) if plan.scratch else None
         share = Share.of(builder, tid, nthreads)
-        return cls(module, function, builder, plan, epilogue, a, b, c, workspace, share, tuple(operands), helpers)
+        return cls(module, function, builder, plan, epilogue, a, b, c, workspace, share, tuple(operands), helpers, tile)
 
     # Addresses -------------------------------------------------------------------------------------------------------
     def _batch_offset(self, batch: Value, steps: tuple[int, ...]) -> Value:
         return linear(self.builder, *zip(digits(self.builder, batch, self.plan.gemm.batch), steps, strict=True))
 
     def _operand(self, pointer: Value, batch: Value, steps: tuple[int, ...], *products: tuple[Value, int]) -> Value:
-        offset = self.builder.add(self._batch_offset(batch, steps), linear(self.builder, *products))
-        return self.plan.stored.at(self.builder, pointer, offset)
+        return self.plan.stored.at(self.builder, pointer, self._offset(batch, steps, *products))
+
+    def _offset(self, batch: Value, steps: tuple[int, ...], *products: tuple[Value, int]) -> Value:
+        return self.builder.add(self._batch_offset(batch, steps), linear(self.builder, *products))
 
     def _private(self) -> Value:
         """This thread's part of the workspace."""
@@ -193,10 +199,12 @@ class Driver:
         first, end = self.share.range(builder, gemm.batches * gemm.m)
         partial = plan.packed.at(builder, self.workspace, plan.partial_offset)
         step = gemm.m * plan.padded_columns
+        slot = reserve(builder, plan.stored, 1)
 
         def row(u: Value, _: list[Value]) -> None:
             batch, i = digits(builder, u, (gemm.batches, gemm.m))
-            goal = self._operand(self.c, batch, gemm.c.batch, (i, gemm.c.row))
+            goal = plan.result.at(builder, self.c, self._offset(batch, gemm.c.batch, (i, gemm.c.row)))
+            write = self.epilogue.row(builder, batch, i, self.operands) if self.epilogue else None
             start = linear(self.builder, (batch, plan.parts.pieces * step), (i, plan.padded_columns))
 
             def vector(v: Value, _: list[Value], mask: Value | None = None) -> None:
@@ -206,10 +214,10 @@ class Driver:
                 for part in range(1, plan.parts.pieces):
                     more = plan.packed.load(builder, plan.packed.at(builder, source, part * step))
                     total = plan.stored.add(builder, total, more)
-                if self.epilogue:
-                    tile = Tile(((total,),), (i,), (column,), batch, (mask,), self.operands, plan.stored)
-                    ((total,),) = self.epilogue.emit(builder, tile)
-                plan.stored.store(builder, total, plan.stored.at(builder, goal, column), mask)
+                place = plan.result.at(builder, goal, column)
+                plan.stored.store(builder, total, slot if write else place, None if write else mask)
+                if write:
+                    write(column, slot, place, mask)
 
             full = gemm.n // plan.lanes
             counted(builder, 0, full, vector, name="vector")
@@ -255,7 +263,9 @@ class Unit:
             if plan.b == "private":
                 base = self.driver._panel_offset(self.panels[0])
                 self.driver._pack_panels(self.batch, *self.panels, *extent, self._packed_b(), base)
-            call = _Call(self, extent, self._flags(k))
+            later = builder.icmp_signed(">", k, self.blocks[0])
+            last = builder.icmp_signed("==", k, builder.sub(self.blocks[1], I64(1)))
+            call = _Call(self, extent, later, last)
             if plan.rows_first:
                 self._each_tile(lambda row, rows: self._each_panel(lambda *panel: call.emit(row, rows, *panel)))
             else:
@@ -294,6 +304,7 @@ class Unit:
             a_row, a_step = (1, plan.a_copy_step) if gemm.a.row == 1 else (plan.a_copy_step, 1)
         inputs: Vectors = plan.packed if copied or plan.b != "direct" else plan.stored
         to_parts = plan.parts.pieces > 1
+        padded = to_parts or plan.scratch
         return MicroKernel(
             rows=rows,
             vectors=vectors,
@@ -301,16 +312,11 @@ class Unit:
             output=plan.packed if to_parts else plan.stored,
             levels=(Level(a_step, b_step),),
             a_row=a_row,
-            c_row=plan.padded_columns if to_parts else gemm.c.row,
-            masked=ragged and not to_parts,
+            c_row=plan.padded_columns if to_parts else vectors * plan.lanes if plan.scratch else gemm.c.row,
+            masked=ragged and not padded,
             masked_b=ragged and plan.b == "direct",
             partial=plan.reduction.pieces > 1,
-            epilogue=None if to_parts else self.driver.epilogue,
         )
-
-    def _operands(self) -> tuple[Value, ...]:
-        """What the epilogue needs, where the micro-kernel has one."""
-        return self.driver.operands if self.driver.plan.parts.pieces == 1 else ()
 
     # Addresses -------------------------------------------------------------------------------------------------------
     def _a(self, start: Value, row: Value) -> Value:
@@ -353,7 +359,8 @@ class Unit:
     def _c(self, row: Value, column: Value) -> Value:
         driver, plan, gemm = self.driver, self.driver.plan, self.driver.plan.gemm
         if plan.parts.pieces == 1:
-            return driver._operand(driver.c, self.batch, gemm.c.batch, (row, gemm.c.row), (column, 1))
+            offset = driver._offset(self.batch, gemm.c.batch, (row, gemm.c.row), (column, 1))
+            return plan.result.at(driver.builder, driver.c, offset)
         step = gemm.m * plan.padded_columns
         offset = linear(
             driver.builder,
@@ -364,22 +371,15 @@ class Unit:
         )
         return plan.packed.at(driver.builder, driver.workspace, driver.builder.add(I64(plan.partial_offset), offset))
 
-    def _flags(self, block: Value) -> Value:
-        """Which of the part's blocks this is: later ones begin with what is there, the last one finishes."""
-        builder = self.driver.builder
-        later = builder.icmp_signed(">", block, self.blocks[0])
-        last = builder.icmp_signed("==", block, builder.sub(self.blocks[1], I64(1)))
-        flags = builder.select(later, I32(ACCUMULATE), I32(0))
-        return builder.or_(flags, builder.select(last, I32(FINISH), I32(0)))
-
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """Calls of the micro-kernel for one block of the reduction."""
+    """Calls of the micro-kernel for one block of the reduction: not the first one, the last one."""
 
     unit: Unit
     extent: tuple[Value, Value]
-    flags: Value
+    later: Value
+    last: Value
 
     def emit(self, row: Value, rows: int, column: Value, vectors: int, ragged: bool) -> None:
         """One tile of one panel."""
@@ -388,6 +388,14 @@ class _Call:
         b, b_step = unit._b(start, stop, column, vectors)
         kernel = unit._kernel(rows, vectors, ragged, b_step)
         inside = builder.sub(I64(plan.gemm.n), column) if ragged else I64(vectors * plan.lanes)
-        places = [unit._a(start, row), b, unit._c(row, column), inside, self.flags, row, column, unit.batch]
+        c = unit._c(row, column)
+        goal = driver.tile if plan.scratch else c
         function = place(driver.module, kernel, driver.helpers)
-        builder.call(function, [*places, builder.sub(stop, start), *unit._operands()])
+        builder.call(function, [unit._a(start, row), b, goal, inside, self.later, builder.sub(stop, start)])
+        if driver.epilogue is None or plan.parts.pieces > 1:
+            return
+        finish = place(driver.module, Finish(plan.stored, plan.result, driver.epilogue), driver.helpers)
+        places = [unit.batch, row, I64(1), column]
+        steps = [I64(kernel.c_row), I64(plan.gemm.c.row)]
+        with builder.if_then(I1(1) if plan.scratch else self.last):
+            builder.call(finish, [goal, c, I64(rows), inside, *steps, *places, *driver.operands])

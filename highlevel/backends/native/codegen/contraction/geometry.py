@@ -28,7 +28,7 @@ class Conv:
     """A convolution, channels last: x (images, *sizes, channels), kernel (*window, channels / groups, filters).
 
     `packed` says that the kernel comes as `emit_conv_pack` left it. `offsets` says how many elements operands and
-    result begin behind where the functions' arguments a, b and c point.
+    result begin behind where the functions' arguments a, b and c point. `finished`: the type that an epilogue writes.
     """
 
     images: int
@@ -43,6 +43,7 @@ class Conv:
     dtype: DType = float32
     packed: bool = False
     offsets: tuple[int, int, int] = (0, 0, 0)
+    finished: DType | None = None
 
     @classmethod
     def same(cls, images: int, size: int, channels: int, filters: int, window: int, stride: int = 1) -> Conv:
@@ -93,7 +94,7 @@ class Conv:
             gemm = Gemm.dense(pixels, inner, outer, self.dtype, transpose_b=True)
         else:
             gemm = Gemm.dense(pixels, outer, inner, self.dtype)
-        return dataclasses.replace(gemm, packed=self.packed, offsets=self.offsets)
+        return dataclasses.replace(gemm, packed=self.packed, offsets=self.offsets, finished=self.finished)
 
 
 # Lattices ------------------------------------------------------------------------------------------------------------

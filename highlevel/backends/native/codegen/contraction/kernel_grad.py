@@ -33,9 +33,9 @@ from .blocking import (
 from .gemm import phase_names
 from .geometry import Axes, Conv, forward_axes
 from .helpers import Helpers, place
-from .microkernel import ACCUMULATE, FINISH, Level, MicroKernel
+from .microkernel import Level, MicroKernel
 from .packing import Copy
-from .values import I32, I64, Builder, Value, Vectors, computed_in, counted, larger, smaller
+from .values import I1, I64, Builder, Value, Vectors, computed_in, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, shifted
 
 BLOCK_POINTS = 128  # their panels fit the first-level cache; a tile is read and written once for each block
@@ -323,13 +323,13 @@ class _Unit:
             images, rows = piece_range(builder, plan.images, image), piece_range(builder, plan.bands, band)
             self.copy(images, plane, rows)
             many, high = builder.sub(images[1], images[0]), builder.sub(rows[1], rows[0])
-            flags = builder.select(builder.icmp_signed(">", b, first), I32(ACCUMULATE | FINISH), I32(FINISH))
-            counted(builder, 0, window, lambda t, _: self.multiply(t, many, high, flags), name="tap")
+            later = builder.icmp_signed(">", b, first)
+            counted(builder, 0, window, lambda t, _: self.multiply(t, many, high, later), name="tap")
 
         if plan.parts.extent:
             counted(builder, first, end, block, name="block")
         else:  # the sum of nothing is zero
-            counted(builder, 0, window, lambda t, _: self.multiply(t, nothing, nothing, I32(FINISH)), name="tap")
+            counted(builder, 0, window, lambda t, _: self.multiply(t, nothing, nothing, I1(0)), name="tap")
 
     # Copies ----------------------------------------------------------------------------------------------------------
     def private(self) -> Value:
@@ -411,7 +411,7 @@ class _Unit:
             counted(builder, low, high, panel, name="panel")
 
     # Products --------------------------------------------------------------------------------------------------------
-    def multiply(self, tap: Value, images: Value, rows: Value, flags: Value) -> None:
+    def multiply(self, tap: Value, images: Value, rows: Value, later: Value) -> None:
         """All tiles for one tap and one block of points."""
         writer, plan, builder, conv = self.writer, self.writer.plan, self.writer.builder, self.writer.plan.conv
         _, plane_step, row_step, pixel_step = plan.band.steps
@@ -435,7 +435,7 @@ class _Unit:
                     x = plan.packed.at(builder, self.private(), builder.add(corner, begin))
                     line = linear(builder, (tap, plan.height), (row, 1))
                     goal = self.goal(linear(builder, (line, conv.filters), (filters, 1)))
-                    writer.call(kernel, [x, g, goal, inside, flags, row, column, self.group, *counts])
+                    writer.call(kernel, [x, g, goal, inside, later, *counts])
 
                 low, high = larger(builder, self.tiles[0], I64(first)), smaller(builder, self.tiles[1], I64(last))
                 counted(builder, low, high, tile, name="tile")

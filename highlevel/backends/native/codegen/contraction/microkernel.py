@@ -13,54 +13,12 @@ All steps are constants of the machine code, so that the addresses of a tile's r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from llvmlite import ir
 
-from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, counted
-
-ACCUMULATE, FINISH = 1, 2  # flags of a call: begin with what C holds; apply the epilogue
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """What an epilogue gets: values of the result that are in registers, and where they belong.
-
-    values[i][j]:  lanes of row rows[i], columns columns[j], columns[j] + 1, …
-    rows, columns: 64-bit numbers; of a convolution, rows are output pixels (all images counted through)
-    batch:         which product of the batch
-    masks[j]:      lanes that are inside of the result, or None for all; loads must keep to it
-    operands:      the additional pointers that the function was called with
-    """
-
-    values: tuple[tuple[Value, ...], ...]
-    rows: tuple[Value, ...]
-    columns: tuple[Value, ...]
-    batch: Value
-    masks: tuple[Value | None, ...]
-    operands: tuple[Value, ...]
-    vectors: Vectors
-
-    def load(self, builder: Builder, operand: int, j: int, index: Value) -> Value:
-        """Elements `index`, `index` + 1, … of an additional operand, for the columns of vector j."""
-        pointer = self.vectors.at(builder, self.operands[operand], index)
-        return self.vectors.load(builder, pointer, self.masks[j])
-
-
-@dataclass(frozen=True, slots=True)
-class Epilogue:
-    """What is done with results before they are stored: bias, scale, activation, residual.
-
-    `emit(builder, tile)` writes instructions for one tile and gives the new values, in the form of `tile.values`. It is
-    called wherever results are finished, with tiles of several sizes, and must treat each element by itself. `name`
-    stands for it in the names of functions: equal names, equal instructions. `operands` is how many pointers it needs;
-    they follow the other arguments of the generated functions.
-    """
-
-    name: str
-    emit: Callable[[Builder, Tile], Sequence[Sequence[Value]]] = field(compare=False, repr=False)
-    operands: int = 0
+from .values import I1, I64, POINTER, VOID, Builder, Value, Vectors, counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +34,8 @@ class MicroKernel:
     """All that the machine code of a micro-kernel depends on.
 
     inputs, output: element types of A and B, and of C
-    place:          how many rows of the result lie between two rows of the tile
     lanewise:       whether A is a vector as well
-    partial:        whether calls may begin with what C holds, and leave the epilogue to a later call
+    partial:        whether calls may begin with what C holds
     masked:         whether the last vector is partly outside (the argument `columns` says how much is inside)
     """
 
@@ -89,13 +46,11 @@ class MicroKernel:
     levels: tuple[Level, ...]
     a_row: int
     c_row: int
-    place: int = 1
     lanewise: bool = False
     masked: bool = False
     masked_a: bool = False
     masked_b: bool = False
     partial: bool = False
-    epilogue: Epilogue | None = None
 
     @property
     def symbol(self) -> str:
@@ -105,23 +60,19 @@ class MicroKernel:
 
     @property
     def type(self) -> Value:
-        """(a, b, c, columns, flags, row, column, batch, counts…, operands…)."""
-        counts = [I64] * len(self.levels)
-        operands = [POINTER] * (self.epilogue.operands if self.epilogue else 0)
-        return ir.FunctionType(VOID, [POINTER, POINTER, POINTER, I64, I32, I64, I64, I64, *counts, *operands])
+        """(a, b, c, columns, whether to begin with what C holds, counts…)."""
+        return ir.FunctionType(VOID, [POINTER, POINTER, POINTER, I64, I1, *[I64] * len(self.levels)])
 
     def emit(self, function: Value) -> None:
         """Writes the function's body."""
-        if not (self.epilogue and self.epilogue.operands):  # which may be what is overwritten
-            function.args[2].add_attribute("noalias")
+        function.args[2].add_attribute("noalias")
         _emit(self, function)
 
 
 # Emission ------------------------------------------------------------------------------------------------------------
 def _emit(kernel: MicroKernel, function: Value) -> None:
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    a, b, c, columns, flags, row, column, batch = function.args[:8]
-    counts, operands = function.args[8 : 8 + len(kernel.levels)], function.args[8 + len(kernel.levels) :]
+    a, b, c, columns, accumulate, *counts = function.args
     vectors = kernel.output
     masks: list[Value | None] = [None] * kernel.vectors
     a_mask, b_mask = None, None
@@ -133,16 +84,9 @@ def _emit(kernel: MicroKernel, function: Value) -> None:
     zeros = [vectors.zero] * (kernel.rows * kernel.vectors)
     sums = _reduce(builder, kernel, (a_mask, b_mask), kernel.levels, counts, a, b, zeros)
     if kernel.partial:
-        sums = _add_previous(builder, kernel, flags, masks, c, sums)
-    if kernel.partial and kernel.epilogue:
-        finish = builder.icmp_signed("!=", builder.and_(flags, I32(FINISH)), I32(0))
-        with builder.if_else(finish) as (last, otherwise):
-            with last:
-                _store(builder, kernel, masks, c, _finish(builder, kernel, sums, masks, row, column, batch, operands))
-            with otherwise:
-                _store(builder, kernel, masks, c, sums)
-    else:
-        _store(builder, kernel, masks, c, _finish(builder, kernel, sums, masks, row, column, batch, operands))
+        sums = _add_previous(builder, kernel, accumulate, masks, c, sums)
+    for position, (address, value) in enumerate(zip(_addresses(builder, kernel, c), sums, strict=True)):
+        vectors.store(builder, value, address, masks[position % kernel.vectors])
     builder.ret_void()
 
 
@@ -200,10 +144,14 @@ def _addresses(builder: Builder, kernel: MicroKernel, c: Value) -> list[Value]:
 
 
 def _add_previous(
-    builder: Builder, kernel: MicroKernel, flags: Value, masks: Sequence[Value | None], c: Value, sums: list[Value]
+    builder: Builder,
+    kernel: MicroKernel,
+    accumulate: Value,
+    masks: Sequence[Value | None],
+    c: Value,
+    sums: list[Value],
 ) -> list[Value]:
     before = builder.block
-    accumulate = builder.icmp_signed("!=", builder.and_(flags, I32(ACCUMULATE)), I32(0))
     with builder.if_then(accumulate):
         added = []
         for position, (address, value) in enumerate(zip(_addresses(builder, kernel, c), sums, strict=True)):
@@ -217,35 +165,3 @@ def _add_previous(
         phi.add_incoming(more, adding)
         merged.append(phi)
     return merged
-
-
-def _finish(
-    builder: Builder,
-    kernel: MicroKernel,
-    sums: list[Value],
-    masks: Sequence[Value | None],
-    row: Value,
-    column: Value,
-    batch: Value,
-    operands: Sequence[Value],
-) -> list[Value]:
-    if kernel.epilogue is None:
-        return sums
-    across = range(kernel.vectors)
-    tile = Tile(
-        values=tuple(tuple(sums[i * kernel.vectors + j] for j in across) for i in range(kernel.rows)),
-        rows=tuple(builder.add(row, I64(i * kernel.place)) if i else row for i in range(kernel.rows)),
-        columns=tuple(builder.add(column, I64(j * kernel.output.lanes)) if j else column for j in across),
-        batch=batch,
-        masks=tuple(masks),
-        operands=tuple(operands),
-        vectors=kernel.output,
-    )
-    return [value for values in kernel.epilogue.emit(builder, tile) for value in values]
-
-
-def _store(
-    builder: Builder, kernel: MicroKernel, masks: Sequence[Value | None], c: Value, values: Sequence[Value]
-) -> None:
-    for position, (address, value) in enumerate(zip(_addresses(builder, kernel, c), values, strict=True)):
-        kernel.output.store(builder, value, address, masks[position % kernel.vectors])

@@ -51,6 +51,15 @@ def shifted(
     return tuple(vectors.at(builder, pointer, offset) for pointer, offset in zip(pointers, offsets, strict=True))
 
 
+def reserve(builder: Builder, vectors: Vectors, count: int) -> Value:
+    """So many vectors on the stack, aligned to a cache line; `builder` is still where the function begins."""
+    size_bytes = count * vectors.lanes * vectors.dtype.size_bytes
+    place = builder.alloca(ir.ArrayType(ir.IntType(8), size_bytes))
+    place.align = 64
+    place.type = POINTER  # llvmlite gives it a type of its own, which nothing else takes
+    return place
+
+
 def piece_start(builder: Builder, cut: Cut, piece: Value) -> Value:
     """`cut.start(piece)`, computed."""
     start = builder.mul(piece, I64(cut.size))
