@@ -89,8 +89,10 @@ class Executable:
                 frame[place] = address_of(array)
                 results.append(array)
             self.device.run(self.step, self.frame_memory)
-            if self.failures:
-                raise self.failures.pop()
+            if self.failures:  # of the first call back; the others followed from it, or say the same
+                failure = self.failures[0]
+                self.failures.clear()
+                raise failure
         return results
 
     def _bind(self) -> None:
