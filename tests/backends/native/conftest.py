@@ -90,6 +90,12 @@ def lowered() -> Lowered:
     return run_lowered
 
 
+@pytest.fixture(name="run_task")
+def _run_task() -> Callable[..., None]:
+    """`run_task(task, addresses, nthreads)`."""
+    return run_task
+
+
 @pytest.fixture
 def accepted_for_aarch64() -> Callable[..., None]:
     """`accepted_for_aarch64(name, *arrays, **attrs)`: LLVM makes code of all units for another architecture."""
