@@ -60,7 +60,7 @@ BANNED_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal
 BANNED_FUNCTIONS = {"eval", "exec", "compile", "__import__", "import_module"}
 BANNED_METHODS = {"import_module", "extractall", "system", "popen", "load"}
 HARMLESS = {"platform.system"}
-CODE_GENERATION = "highlevel/backends/native/codegen/"  # its `load` is an instruction that it emits
+CODE_GENERATION = "highlevel/backends/native/"  # its `load` is an instruction that it emits, or of its own code
 BANNED_KEYWORDS = {"shell", "allow_pickle"}
 
 

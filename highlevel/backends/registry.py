@@ -16,7 +16,8 @@ from .interpreter import NumpyBackend
 from .protocol import Backend
 
 ENTRY_POINT = "highlevel.backends"
-DEFAULT = "numpy"
+DEFAULT = "native"
+
 
 def _native() -> Backend:
     from .native.backend import NativeBackend  # llvmlite is loaded when it is needed

@@ -188,18 +188,19 @@ def test_another_backend_gets_programs_of_its_own() -> None:
     v = Variable(2.0)
     function = jit(lambda x: v.assign_add(x))
     function(Tensor.of(1.0))
+    before = backends.current().name
     try:
         backends.set_backend("other")
         assert function(Tensor.of(1.0)).device == "other"
         assert v.value.device == "other"
     finally:
-        backends.set_backend("numpy")
+        backends.set_backend(before)
     assert function(Tensor.of(1.0)).item() == 5.0
     assert function.traces == 2
 
 
 def test_options_are_the_backends() -> None:
-    with pytest.raises(BackendError, match=r"has no options\n  got: +unroll"):
+    with pytest.raises(BackendError, match=r"has no .*option.*\n  got: +unroll"):
         jit(lambda x: x, unroll=3)(f32(1))
     with pytest.raises(BackendError):
         jit(unroll=3)(lambda x: x)(f32(1))

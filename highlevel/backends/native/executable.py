@@ -18,9 +18,9 @@ import numpy as np
 from highlevel.ir import Graph
 from highlevel.ir.variable import data_epoch
 
+from .assemble import assemble, callbacks, units_of
 from .devices.device import Device, Memory
-from .devices.device import Step as CompiledStep
-from .driver import callbacks, emit_step, is_serial, units_of
+from .devices.sequencer import HEAD
 from .program import Program, leaves_of, plan_program
 
 
@@ -47,32 +47,33 @@ class Executable:
         n = len(graph.outputs)
         donated = {n + i: places[id(v)] for i, (v, _) in enumerate(graph.updates) if id(v) in places}
         self.program: Program = plan_program(graph, device.target, nthreads, donated)
-        step = emit_step(self.program, device.target)
-        library = device.load(device.compile(units_of(self.program, step)))
-        self.step = CompiledStep(library, step.symbol, is_serial(self.program))
+        self.code = device.load(device.compile(units_of(self.program)))
+        self.table = assemble(self.program)
+        self.step = device.sequence(alone=self.table.alone)
+        self.words = np.array(self.table.words, np.int64)
+        for place, symbol in self.table.functions:
+            self.words[place] = self.code.address(symbol)
         self._lay_out(leaves)
 
     def _lay_out(self, leaves: Sequence[Any]) -> None:
-        graph, inputs = self.graph, len(self.graph.inputs)
-        outputs = len(graph.outputs)
+        graph = self.graph
         self.failures: list[BaseException] = []
         self.functions = [task.callback.function(self.failures) for task in callbacks(self.program) if task.callback]
-        places_needed = 1 + len(self.program.inputs) + len(self.program.results)
-        self.frame = np.zeros(places_needed + len(self.functions), np.int64)
-        self.frame[places_needed:] = [ctypes.cast(f, ctypes.c_void_p).value for f in self.functions]
+        self.frame = np.zeros(HEAD + self.table.given, np.int64)
+        self.frame[:3] = self.words.ctypes.data, self.table.given, self.table.needed
         self.frame_memory = Memory(self.frame.ctypes.data, self.frame.nbytes, None)
-        first_leaf, first_output = 1 + inputs, 1 + len(self.program.inputs)
-        updated = {id(v): first_output + outputs + i for i, (v, _) in enumerate(graph.updates)}
-        self.updates = [(v, updated[id(v)]) for v, _ in graph.updates]
-        read = [(first_leaf + i, leaf.value) for i, leaf in enumerate(leaves) if leaf.kind == "variable"]
-        self.reads = read
-        self.constants = [leaf.value.handle_on(self.backend) for leaf in leaves if leaf.kind != "variable"]
-        places = [first_leaf + i for i, leaf in enumerate(leaves) if leaf.kind != "variable"]
-        for place, constant in zip(places, self.constants, strict=True):
+        if self.functions:
+            self.frame[-len(self.functions) :] = [ctypes.cast(f, ctypes.c_void_p).value for f in self.functions]
+        first_leaf = HEAD + 1 + len(graph.inputs)
+        self.first_output = HEAD + 1 + len(self.program.inputs)
+        first_update = self.first_output + len(graph.outputs)
+        self.updates = [(variable, first_update + i) for i, (variable, _) in enumerate(graph.updates)]
+        self.reads = [(first_leaf + i, leaf.value) for i, leaf in enumerate(leaves) if leaf.kind == "variable"]
+        places = [(first_leaf + i, leaf.value) for i, leaf in enumerate(leaves) if leaf.kind != "variable"]
+        self.constants = [tensor.handle_on(self.backend) for _, tensor in places]
+        for (place, _), constant in zip(places, self.constants, strict=True):
             self.frame[place] = address_of(constant)
-        self.outputs = [(s.shape, s.dtype.numpy) for s in graph.outputs]
-        self.first_output = first_output
-        self.kept: list[Any] = []
+        self.outputs = [(symbol.shape, symbol.dtype.numpy) for symbol in graph.outputs]
         self.bound = -1
 
     def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
@@ -80,8 +81,8 @@ class Executable:
             if self.bound != data_epoch():
                 self._bind()
             frame = self.frame
-            frame[0] = self.arena.address(self.program.memory.size_bytes)
-            for place, array in enumerate(inputs, start=1):
+            frame[HEAD] = self.arena.address(self.program.memory.size_bytes)
+            for place, array in enumerate(inputs, start=HEAD + 1):
                 frame[place] = address_of(array)
             results = []
             for place, (shape, dtype) in enumerate(self.outputs, start=self.first_output):
@@ -104,10 +105,8 @@ class Executable:
                 variable.set_handle(own_copy(variable.handle_on(self.backend)), self.backend)
                 handle = variable.handle_on(self.backend)
             self.frame[place] = address_of(handle)
-        self.kept = [variable.handle_on(self.backend) for _, variable in self.reads]
-        for (place, _), handle in zip(self.reads, self.kept, strict=True):
-            self.frame[place] = address_of(handle)
-        self.kept = []
+        for place, variable in self.reads:
+            self.frame[place] = address_of(variable.handle_on(self.backend))
         self.bound = data_epoch()
 
 

@@ -15,7 +15,7 @@ from highlevel.errors import ArgumentError, BackendError
 
 from .device import Memory, Step
 from .loader import Library, link
-from .team import Runtime, Team, default_runtime
+from .team import SEQUENCE, Runtime, Team, default_runtime
 
 
 class CpuDevice:
@@ -64,6 +64,9 @@ class CpuDevice:
 
     def run(self, step: Step, arena: Memory) -> None:
         self.team.run(step.code.address(step.symbol), arena.address, alone=step.alone)
+
+    def sequence(self, *, alone: bool) -> Step:
+        return Step(self._runtime.library, SEQUENCE, alone)
 
     def exclusive(self) -> AbstractContextManager[Any]:
         return self.team.exclusive()  # type: ignore[no-any-return]

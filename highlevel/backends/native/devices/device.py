@@ -75,6 +75,9 @@ class Device(Protocol):
     def run(self, step: Step, arena: Memory) -> None:
         """Runs a step and waits for its end."""
 
+    def sequence(self, *, alone: bool) -> Step:
+        """The step that carries out tables (see `sequencer`); its arena is a frame. `alone`: by one thread."""
+
     def exclusive(self) -> AbstractContextManager[Any]:
         """A context in which no other Python thread runs a step."""
 

@@ -16,6 +16,7 @@ from highlevel.errors import BackendError
 
 from .cpu import check_alignment, check_targets
 from .device import Memory, Step
+from .sequencer import sequencer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,6 @@ class Unloaded:
         if symbol not in self.objects:
             raise KeyError(symbol)
         return 0
-
-    def exclusive(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def close(self) -> None:
         """Nothing to unload."""
@@ -65,6 +63,10 @@ class NullDevice:
             raise BackendError("the step was loaded by another device", got=type(step.code).__name__)
         step.code.address(step.symbol)
         self.steps_run += 1
+
+    def sequence(self, *, alone: bool) -> Step:
+        unit = sequencer(self.target)
+        return Step(self.load(self.compile([unit])), unit.symbol, alone)
 
     def exclusive(self) -> AbstractContextManager[None]:
         return nullcontext()

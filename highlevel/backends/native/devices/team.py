@@ -28,10 +28,11 @@ from highlevel.errors import ArgumentError
 
 from .loader import Library, link
 from .runtime import BOUND, EXPORTS, IDLE_SPIN, SPIN, STATE_BYTES, THREADS, System, runtime, system
+from .sequencer import sequencer
 
 SPIN_S = 100e-6  # the longest wait before sleeping, see runtime.py
 ALIGNMENT = 128
-BARRIER = "hl_barrier"
+BARRIER, SEQUENCE = "hl_barrier", "hl_sequence"
 
 
 def emit_barrier(builder: Any, team_state: Any, nthreads: Any) -> None:
@@ -56,8 +57,10 @@ class Runtime:
     def __init__(self, cache: ObjectCache | None = None, way: System | None = None) -> None:
         target = host()
         way = way or system(target.arch)
-        self.library: Library = link((cache or default_cache()).objects([runtime(target, way)]), way.imports, EXPORTS)
+        objects = (cache or default_cache()).objects([runtime(target, way), sequencer(target)])
+        self.library: Library = link(objects, way.imports, (*EXPORTS, SEQUENCE))
         self.imports = {BARRIER: self.library.address(BARRIER)}
+        self.sequence = self.library.address(SEQUENCE)
         self.run = self.library.function("hl_run", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
         self.run_alone = self.library.function("hl_run_alone", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
         self.worker = self.library.function("hl_worker", ctypes.c_int32, ctypes.c_void_p)
