@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from highlevel import ops
 from highlevel.backends.native.codegen import indexing as ix
 from highlevel.backends.native.codegen import threefry
 from highlevel.backends.native.codegen.targets import host
 from highlevel.backends.native.codegen.ufunc import ufunc
 from highlevel.backends.native.lower import loop_task, lower
+from highlevel.backends.native.schedule.fuse import plan_fusion
 from highlevel.backends.native.schedule.kernel import Apply, Buffer, Load, LoopKernel, Number, Output, evaluate
-from highlevel.ir import REGISTRY, Node, Spec
+from highlevel.ir import REGISTRY, Node, Spec, trace_graph
 from highlevel.ir.dtypes import bool_, float32, uint32
+from highlevel.ir.primitives import random_bits
 from highlevel.ir.primitives.random import threefry as definition
 
 KEY = np.array([0x13198A2E, 0x03707344], np.uint32)
@@ -75,3 +79,32 @@ def test_draws_of_all_sizes_share_their_code() -> None:
     buffers = [Buffer("bits", node.specs[0].shape, uint32) for node in nodes]
     tasks = [lower(n, [Buffer("key", (2,), uint32)], [b], host()) for n, b in zip(nodes, buffers, strict=True)]
     assert len({call.unit.key for task in tasks for call in task.phases}) == 1
+
+
+def kernels_of(function: Callable, shape: tuple[int, ...]) -> tuple[LoopKernel, ...]:
+    specs = [Spec(shape, float32), Spec((2,), uint32)]
+    graph, _ = trace_graph(lambda x, key: [function(x, key)], specs)
+    return plan_fusion(graph).kernels
+
+
+def test_dropout_is_one_kernel_and_stores_no_mask() -> None:
+    def dropout(x: Any, key: Any) -> Any:
+        bits = random_bits(key, shape=x.shape)
+        return ops.where(bits < 1 << 30, x, 0.0)
+
+    (kernel,) = kernels_of(dropout, (6, 33))
+    assert set(kernel.reads) == {"in0", "in1"}
+    x = np.arange(1.0, 199.0, dtype="float32").reshape(6, 33)
+    buffers = {"in0": x, "in1": KEY, kernel.name: np.empty_like(x)}
+    evaluate(kernel, buffers)
+    bits = random_bits.numpy(np, KEY, shape=x.shape)
+    np.testing.assert_array_equal(buffers[kernel.name], np.where(bits < 1 << 30, x, 0))
+
+
+def test_what_is_repeated_is_drawn_once() -> None:
+    def noise(x: Any, key: Any) -> Any:
+        return x * ops.cast(random_bits(key, shape=(4, 1, 8)), "float32")
+
+    draw, product = kernels_of(noise, (4, 5, 8))
+    assert (draw.outputs[0].buffer.shape, product.outputs[0].buffer.shape) == ((4, 1, 8), (4, 5, 8))
+    assert "threefry" in str(draw) and "threefry" not in str(product)

@@ -24,10 +24,12 @@ from highlevel.ir import DType, Graph, Node, Symbol, as_dtype
 from highlevel.ir.graph import key_of
 
 from ..codegen import indexing as ix
+from ..codegen.threefry import random_term
 from .kernel import Apply, Buffer, Choose, Index, Load, LoopKernel, Number, Output, Stage, Term, Total
 
 Key = tuple[int, int]
 REDUCTIONS = {"reduce_sum": "sum", "reduce_prod": "prod", "reduce_max": "max", "reduce_min": "min"}
+DRAW = "random_bits"  # computed where it is used; its key is a buffer
 # Operators that cost no more than the memory traffic of keeping their result.
 CHEAP = {"neg", "abs", "add", "sub", "mul", "maximum", "minimum", "select", "cast"}
 
@@ -47,7 +49,7 @@ def is_loop(node: Node) -> bool:
         return False
     if primitive.family == "elementwise":
         return primitive.scalar is not None
-    return primitive.family in ("movement", "creation") or primitive.name in REDUCTIONS
+    return primitive.family in ("movement", "creation") or primitive.name in (*REDUCTIONS, DRAW)
 
 
 def plan_fusion(graph: Graph) -> Fusion:
@@ -70,7 +72,9 @@ def _forced(graph: Graph, nodes: Sequence[Node]) -> set[Key]:
     """Symbols that are buffers whatever the planner thinks."""
     forced = {key_of(symbol) for symbol in graph.results}
     for node in nodes:
-        if not is_loop(node):
+        if node.name == DRAW:
+            forced |= {key_of(symbol) for symbol in node.inputs}
+        elif not is_loop(node):
             forced |= {key_of(symbol) for symbol in (*node.inputs, *node.outputs)}
     return forced
 
@@ -166,7 +170,7 @@ class _Planner:
 
 
 class _CannotJoin(Exception):
-    """A total is read at another row, or runs over other columns, than the kernel's own."""
+    """A total is read at another row, or runs over other columns, than the kernel's own; or a draw is repeated."""
 
     def __init__(self, total: Symbol) -> None:
         super().__init__(total)
@@ -215,6 +219,10 @@ class _RowScope:
         if primitive.family == "elementwise":
             operands = tuple(self.term(source, indices) for source in node.inputs)
             return Apply(primitive, operands, tuple(sorted(node.attrs.items())), symbol.dtype)
+        if primitive.name == DRAW:
+            if math.prod(self.shape) > symbol.size:  # drawn once, not once for each element that it is repeated for
+                raise _CannotJoin(symbol)
+            return random_term(self.planner.names[key_of(node.inputs[0])], ix.ravel(indices, symbol.shape))
         if primitive.name == "full":
             return Number(node.attrs["value"], symbol.dtype)
         if primitive.name == "iota":
