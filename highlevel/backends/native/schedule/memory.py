@@ -1,31 +1,41 @@
 """Places in memory: which bytes of the one arena each value of a program has, and for how long.
 
-In: values with their sizes and lifetimes, counted in steps of the program. Out: an offset for each, and the size of
-    the arena,
-which is known before anything runs. Two values whose lifetimes overlap never share a byte – unless one is written in
-the place of the other, which dies in that very step.
+In: values with their sizes and lifetimes, counted in steps of the program. Out: an offset for each, and the size of the
+arena, which is known before anything runs. Two values whose lifetimes overlap never share a byte – unless one is
+written in the place of the other, which dies in that very step.
 
-Values are placed largest first, each in the smallest gap that is free for its whole life (Y. Pisarchyk and J. Lee,
-"Efficient memory
-management for deep neural net inference", 2020); small values fill the gaps that large ones leave. The plan is
-compared with the lower
-bound, the largest sum of sizes alive at one time: if largest-first misses it, placing in order of time is tried as
-well and the better plan is taken.
+No plan is smaller than the largest sum of sizes that are alive at one step, and plans are tried until one comes near:
+
+    by size: largest first, each in the smallest gap that is free for its whole life; small values fill the gaps that
+             large ones leave (Y. Pisarchyk and J. Lee, "Efficient memory management for deep neural net inference",
+             2020). What sticks out above the bound goes first in the next attempt. For few values: it is quadratic
+    in time: as an allocator would, in the order in which values begin, long-lived ones from the bottom and short-lived
+             ones from the top of the smallest space that has room; what is short differs from attempt to attempt.
+             Linear, but for the list of free spaces, which stays short
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import bisect
+import heapq
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+NEAR = 1.002  # times the bound: no need to try further
+FEW = 256  # blocks, that can be placed by size
+ATTEMPTS = 6  # by size
+SHORT = (0, 2, 10, 30, 100)  # steps: what lives shorter goes to the top
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
     """Something that needs memory from step `start`, which writes it, to step `end`, which reads it last.
 
-    inside: the name of a value in whose place it is written, where the kernel allows that: equal in size, last read
+    A task's workspace, which nothing else sees, starts and ends at its step.
+
+    inside: the name of a value in whose place it is written, where the kernel allows that: at least as large, last read
             at `start`
     """
 
@@ -62,23 +72,18 @@ class Block:
 def plan_memory(values: Sequence[Value]) -> MemoryPlan:
     """Places for all values; see the module."""
     blocks = join_in_place(values)
+    sizes = [aligned(block.size_bytes) for block in blocks]
     bound = peak_bytes(blocks)
-    orders: tuple[Callable[[Block], tuple[int, ...]], ...] = (
-        lambda block: (-block.size_bytes, block.start),
-        lambda block: (block.start, -block.size_bytes),
-        lambda block: (-block.size_bytes * (block.end - block.start + 1), block.start),
-    )
-    best: dict[str, int] | None = None
-    size = 0
-    for order in orders:
-        placed = _place(sorted(blocks, key=lambda block: (*order(block), block.names)))
-        needed = max((placed[b.names[0]] + aligned(b.size_bytes) for b in blocks), default=0)
-        if best is None or needed < size:
-            best, size = placed, needed
-        if size == bound:
+    best: list[int] = []
+    least: int | None = None
+    for offsets in _attempts(blocks, sizes, bound):
+        needed = max([offset + size for offset, size in zip(offsets, sizes, strict=True)], default=0)
+        if least is None or needed < least:
+            best, least = offsets, needed
+        if least <= NEAR * bound:
             break
-    offsets = {name: (best or {})[block.names[0]] for block in blocks for name in block.names}
-    return MemoryPlan(offsets, size, bound)
+    places = {name: best[i] for i, block in enumerate(blocks) for name in block.names}
+    return MemoryPlan(places, least or 0, bound)
 
 
 def join_in_place(values: Sequence[Value]) -> list[Block]:
@@ -110,32 +115,98 @@ def peak_bytes(blocks: Iterable[Block | Value]) -> int:
     """The largest sum of sizes that are alive at one step."""
     changes: dict[int, int] = {}
     for block in blocks:
-        changes[block.start] = changes.get(block.start, 0) + aligned(block.size_bytes)
-        changes[block.end + 1] = changes.get(block.end + 1, 0) - aligned(block.size_bytes)
-    peak = alive = 0
-    for step in sorted(changes):
-        alive += changes[step]
-        peak = max(peak, alive)
-    return peak
-
-
-def _place(blocks: Sequence[Block]) -> dict[str, int]:
-    """Offsets by first name, blocks placed in the given order, each in the tightest free gap."""
-    placed: list[tuple[int, int, Block]] = []  # (offset, end of bytes, block), sorted by offset
-    offsets: dict[str, int] = {}
-    for block in blocks:
         size = aligned(block.size_bytes)
-        best_gap, best_offset, cursor = None, 0, 0
-        for offset, end, other in placed:
-            if other.end < block.start or block.end < other.start:
+        changes[block.start] = changes.get(block.start, 0) + size
+        changes[block.end + 1] = changes.get(block.end + 1, 0) - size
+    return max(itertools.accumulate([changes[step] for step in sorted(changes)]), default=0)
+
+
+# Attempts ------------------------------------------------------------------------------------------------------------
+def _attempts(blocks: Sequence[Block], sizes: Sequence[int], bound: int) -> Iterator[list[int]]:
+    """Offsets of the blocks, in their order, by one method after the other."""
+    if len(blocks) <= FEW:
+        order = sorted(range(len(blocks)), key=lambda i: (-sizes[i], blocks[i].start, blocks[i].names))
+        for _ in range(ATTEMPTS):
+            offsets = _placed_by_size(blocks, sizes, order)
+            yield offsets
+            above = [offset + size > bound for offset, size in zip(offsets, sizes, strict=True)]
+            order.sort(key=lambda i: not above[i])
+    for short in SHORT:
+        yield _placed_in_time(blocks, sizes, bound, short)
+
+
+def _placed_by_size(blocks: Sequence[Block], sizes: Sequence[int], order: Iterable[int]) -> list[int]:
+    """Blocks placed in the given order, each in the tightest gap that is free for all of its life."""
+    offsets = [0] * len(blocks)
+    placed: list[tuple[int, int, int, int]] = []  # (offset, end of bytes, start, end of life), sorted
+    for i in order:
+        size, start, end = sizes[i], blocks[i].start, blocks[i].end
+        tightest, place, cursor = None, 0, 0
+        for offset, limit, first, last in placed:
+            if last < start or end < first:
                 continue
             gap = offset - cursor
-            if gap >= size and (best_gap is None or gap < best_gap):
-                best_gap, best_offset = gap, cursor
-            cursor = max(cursor, end)
-        offset = best_offset if best_gap is not None else cursor
-        offsets[block.names[0]] = offset
-        entry = (offset, offset + size, block)
-        position = next((i for i, row in enumerate(placed) if row[0] > offset), len(placed))
-        placed.insert(position, entry)
+            if gap >= size and (tightest is None or gap < tightest):
+                tightest, place = gap, cursor
+            if limit > cursor:
+                cursor = limit
+        offsets[i] = cursor if tightest is None else place
+        bisect.insort(placed, (offsets[i], offsets[i] + size, start, end))
     return offsets
+
+
+def _placed_in_time(blocks: Sequence[Block], sizes: Sequence[int], bound: int, short: int) -> list[int]:
+    """Blocks placed in the order in which they begin, in an arena that grows beyond its bound where it has to."""
+    offsets = [0] * len(blocks)
+    free = _FreeList(bound)
+    dying: list[tuple[int, int, int]] = []  # (last step, offset, size)
+    for i in sorted(range(len(blocks)), key=lambda i: (blocks[i].start, -sizes[i], blocks[i].names)):
+        block, size = blocks[i], sizes[i]
+        while dying and dying[0][0] < block.start:
+            _, offset, gone = heapq.heappop(dying)
+            free.give_back(offset, gone)
+        offsets[i] = free.take(size, from_top=block.end - block.start < short)
+        heapq.heappush(dying, (block.end, offsets[i], size))
+    return offsets
+
+
+class _FreeList:
+    """The free spaces of an arena, in order of address."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.top = size_bytes
+        self.spaces = [(0, size_bytes)] if size_bytes else []  # (offset, end)
+
+    def take(self, size: int, from_top: bool) -> int:
+        """The offset of that many bytes, now taken: from one end of the smallest space that has them."""
+        if not size:
+            return 0
+        spaces = self.spaces
+        tightest = found = -1
+        for i, (offset, end) in enumerate(spaces):
+            room = end - offset
+            if room >= size and (found < 0 or room < tightest or (from_top and room == tightest)):
+                tightest, found = room, i
+        if found < 0:
+            offset = spaces.pop()[0] if spaces and spaces[-1][1] == self.top else self.top
+            self.top = offset + size
+            return offset
+        offset, end = spaces[found]
+        if tightest == size:
+            del spaces[found]
+            return offset
+        spaces[found] = (offset, end - size) if from_top else (offset + size, end)
+        return end - size if from_top else offset
+
+    def give_back(self, offset: int, size: int) -> None:
+        """Frees what was taken, joined with its free neighbours."""
+        if not size:
+            return
+        spaces, end = self.spaces, offset + size
+        i = bisect.bisect_left(spaces, (offset, end))
+        if i < len(spaces) and spaces[i][0] == end:
+            end = spaces.pop(i)[1]
+        if i > 0 and spaces[i - 1][1] == offset:
+            i -= 1
+            offset = spaces.pop(i)[0]
+        spaces.insert(i, (offset, end))
