@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from highlevel import ops
 from highlevel.backends.native.codegen.targets import host
+from highlevel.backends.native.lower import window
 from highlevel.backends.native.lower.registry import LOWERINGS
 from highlevel.backends.native.schedule.kernel import Buffer
+from highlevel.backends.registry import get
 from highlevel.ir import REGISTRY, Spec, as_dtype, trace_graph
 from highlevel.ir.dtypes import ALL
 
@@ -158,6 +161,27 @@ def test_random_geometries(lowered: Callable, seed: int) -> None:
         dtype = str(rng.choice(["float32", "float64", "bfloat16", "int32"]))
         arrays = operands(name, shape, attrs, dtype, rng)
         check(lowered, name, arrays, attrs, nthreads=int(rng.integers(1, 5)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
+@pytest.mark.parametrize("k", [2, 3])
+def test_large_gradients_are_written_past_the_caches(
+    lowered: Callable, k: int, dtype: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setattr(window, "STREAMED_BYTES", 0)
+    attrs = geometry((k, k), (2, 2))
+    x, g = operands("window_max_grad", (3, 12, 14, 64), attrs, dtype, rng)
+    x[np.isnan(x)] = 0
+    for without in WITHOUT:
+        check(lowered, "window_max_grad", [x, g], attrs, target=host(without))  # wherever the result may begin
+    graph, _ = trace_graph(  # … and at the beginning of a cache line: inside of a program
+        lambda x, g: [ops.sum(REGISTRY["window_max_grad"](x, g, **attrs), axis=0)],
+        [Spec(a.shape, as_dtype(a.dtype)) for a in (x, g)],
+    )
+    backend = get("native")
+    (found,) = backend.compile(graph, {}).run([backend.from_host(a) for a in (x, g)])
+    expected = REGISTRY["window_max_grad"].numpy(np, x, g, **attrs).astype(np.float64).sum(axis=0)
+    np.testing.assert_array_equal(backend.to_host(found).astype(np.float64), expected)
 
 
 def test_sums_of_large_windows_stay_exact(lowered: Callable, rng: np.random.Generator) -> None:

@@ -10,10 +10,12 @@ from llvmlite import ir
 from highlevel.ir import DType
 
 from .contraction.blocking import converts_halves
-from .contraction.values import I1, I64, Builder, Value, Vectors, computed_in, counted, splat
+from .contraction.values import I1, I32, I64, Builder, Value, Vectors, computed_in, counted, splat
 from .kernel import forward
 from .loops import identity
 from .targets import Target
+
+LINE_BYTES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,15 @@ class Piece:
         """The elements at `pointer` and `offset` further on; lanes that do not count are 0."""
         return self.vectors(dtype).load(builder, forward(builder, pointer, self.offset, dtype.size_bytes), self.mask)
 
-    def store(self, builder: Builder, value: Value, pointer: Value, dtype: DType) -> None:
+    def store(self, builder: Builder, value: Value, pointer: Value, dtype: DType, *, streamed: bool = False) -> None:
+        """Writes the elements; `streamed` ones – see `can_stream` – past the caches, which need not read them first."""
         place = forward(builder, pointer, self.offset, dtype.size_bytes)
-        self.vectors(dtype).store(builder, value, place, self.mask)
+        vectors = self.vectors(dtype)
+        if not streamed:
+            vectors.store(builder, value, place, self.mask)
+            return
+        stored = builder.store(vectors.narrow(builder, value), place, align=self.lanes * dtype.size_bytes)
+        stored.set_metadata("nontemporal", builder.module.add_metadata([I32(1)]))
 
     def zero(self, dtype: DType) -> Value:
         return self.vectors(dtype).zero
@@ -99,6 +107,19 @@ def along(
     pieces = [*full[:extra], *rest(target, lanes, extra * lanes, left)]
     if pieces:
         body(done, pieces)
+
+
+def can_stream(target: Target, lanes: int, count: int, dtype: DType) -> bool:
+    """Whether rows of `count` elements are whole cache lines, and the target can write them past its caches.
+
+    Their addresses have to be multiples of a line's length, and the kernel has to end with `fence`.
+    """
+    return target.arch == "x86_64" and count % lanes == 0 and count * dtype.size_bytes % LINE_BYTES == 0
+
+
+def is_aligned(builder: Builder, pointer: Value) -> Value:
+    """Whether a cache line begins there."""
+    return builder.icmp_unsigned("==", builder.and_(builder.ptrtoint(pointer, I64), I64(LINE_BYTES - 1)), I64(0))
 
 
 # Comparing -----------------------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from ..cache import Unit
 from .contraction.values import I32, I64, POINTER, Builder, Value, counted, larger, smaller
 from .contraction.work import digits
 from .kernel import clear, element, forward, kernel
-from .lanes import Piece, along, lanes_of
+from .lanes import Piece, along, can_stream, is_aligned, lanes_of
 from .targets import Target
 from .window import Axis, Positions, State, Tap, Windows, each_window, is_looped, positions, winners
 
@@ -42,14 +42,20 @@ def is_disjoint(windows: Windows) -> bool:
 
 
 # Windows that do not overlap -----------------------------------------------------------------------------------------
-def disjoint_unit(windows: Windows, dtype: DType, result: DType, target: Target) -> Unit:
-    """`kernel(begin, end, x, g, out)`; units are the rows of windows of all images."""
+def disjoint_unit(windows: Windows, dtype: DType, result: DType, target: Target, *, streamed: bool = False) -> Unit:
+    """`kernel(begin, end, x, g, out)`; units are the rows of windows of all images.
+
+    streamed: the result is too large for caches, and is written past them if it is aligned
+    """
     looped = is_looped(windows)
     lanes = lanes_of(target, dtype, result)
     first, middle, inner = windows.axes
     covered = all(_is_covered(axis) for axis in windows.axes)
+    streamed = streamed and covered and can_stream(target, lanes, windows.channels, result)
 
-    def write(builder: Builder, begin: Value, end: Value, x: Value, g: Value, out: Value) -> None:
+    def rows(
+        builder: Builder, begin: Value, end: Value, x: Value, g: Value, out: Value, *, streamed: bool = False
+    ) -> None:
         def row(u: Value, _: State) -> None:
             image, o0 = digits(builder, u, (0, first.windows))
             offset = builder.mul(image, I64(windows.image))
@@ -66,13 +72,24 @@ def disjoint_unit(windows: Windows, dtype: DType, result: DType, target: Target)
                     won = winners(builder, found, start, pieces, dtype)[1::2]
                     place_here = element(builder, place, start, result)
                     values = [piece.load(builder, place_here, result) for piece in pieces]
-                    _spread(builder, found, start, pieces, won, values, result)
+                    _spread(builder, found, start, pieces, won, values, result, streamed)
 
                 along(builder, target, lanes, windows.channels, MOST, channels)
 
             each_window(builder, windows, positions(windows, arrays, looped=looped), o0, window)
 
         counted(builder, begin, end, row)
+
+    def write(builder: Builder, *arguments: Value) -> None:
+        if not streamed:
+            rows(builder, *arguments)
+            return
+        with builder.if_else(is_aligned(builder, arguments[-1])) as (aligned, anywhere):
+            with aligned:
+                rows(builder, *arguments, streamed=True)
+                builder.fence("seq_cst")
+            with anywhere:
+                rows(builder, *arguments)
 
     return kernel(target, [I64, I64, POINTER, POINTER, POINTER], write, noalias=(4,))
 
@@ -85,6 +102,7 @@ def _spread(
     won: State,
     values: State,
     result: DType,
+    streamed: bool,
 ) -> None:
     """A window's elements of the result: its cotangent where it was won, else 0."""
 
@@ -92,7 +110,7 @@ def _spread(
         place = element(builder, tap.places[1], start, result)
         for piece, winner, value in zip(pieces, won, values, strict=True):
             here = builder.icmp_signed("==", winner, piece.splat(builder, tap.number, I32))
-            piece.store(builder, builder.select(here, value, piece.zero(result)), place, result)
+            piece.store(builder, builder.select(here, value, piece.zero(result)), place, result, streamed=streamed)
         return []
 
     found.fold(builder, list, lambda tap: then(tap, []), then)
@@ -166,8 +184,13 @@ def row_bytes(windows: Windows) -> int:
     return windows.axes[1].windows * windows.axes[2].windows * windows.channels * number_type(windows).size_bytes
 
 
-def overlapping_unit(windows: Windows, dtype: DType, result: DType, target: Target) -> Unit:
-    """`kernel(begin, end, x, g, out, i32 tid, workspace)`; units are the bands of all images."""
+def overlapping_unit(windows: Windows, dtype: DType, result: DType, target: Target, *, streamed: bool = False) -> Unit:
+    """`kernel(begin, end, x, g, out, i32 tid, workspace)`; units are the bands of all images.
+
+    streamed: the result is too large for caches, and is written past them if it is aligned
+    """
+    lanes = lanes_of(target, dtype, result)
+    streamed = streamed and can_stream(target, lanes, windows.channels, result)
     bands = Bands.of(windows)
     axis = windows.axes[0]
 
@@ -192,13 +215,24 @@ def overlapping_unit(windows: Windows, dtype: DType, result: DType, target: Targ
                 windows,
                 result,
                 target,
-                lanes_of(target, dtype, result),
+                lanes,
                 (winners_at, element(builder, g, cotangents, result), element(builder, out, offset, result)),
                 (first, last),
             )
-            emitter.band(q, q_end)
+            if not streamed:
+                emitter.band(q, q_end)
+                return
+            with builder.if_else(is_aligned(builder, out)) as (aligned, anywhere):
+                with aligned:
+                    emitter.streamed = True
+                    emitter.band(q, q_end)
+                with anywhere:
+                    emitter.streamed = False
+                    emitter.band(q, q_end)
 
         counted(builder, begin, end, band)
+        if streamed:
+            builder.fence("seq_cst")
 
     arguments = [I64, I64, POINTER, POINTER, POINTER, I32, POINTER]
     return kernel(target, arguments, write, noalias=(4, 6))
@@ -265,6 +299,7 @@ class _Gather:
         self.target, self.lanes, self.rows = target, lanes, rows
         self.winners, self.cotangents, self.out = pointers
         self.numbers = number_type(windows)
+        self.streamed = False
         pairs = math.prod(axis.window for axis in windows.axes) + math.prod(axis.stride for axis in windows.axes)
         self.looped = pairs > WRITTEN_OUT
 
@@ -385,7 +420,7 @@ class _Gather:
         def channels(start: Value | int, pieces: Sequence[Piece]) -> None:
             goal = element(builder, place, start, self.result)
             for piece, value in zip(pieces, total(start, pieces), strict=True):
-                piece.store(builder, value, goal, self.result)
+                piece.store(builder, value, goal, self.result, streamed=self.streamed)
 
         along(builder, self.target, self.lanes, self.windows.channels, MOST, channels)
 

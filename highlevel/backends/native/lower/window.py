@@ -16,6 +16,7 @@ from ..schedule.kernel import Buffer
 from .registry import lowers
 from .task import BEGIN, END, TID, WORKSPACE, Argument, Call, Task
 
+STREAMED_BYTES = 16 << 20  # results as large as this have left the caches before anybody reads them
 SERIAL_ELEMENTS = 4096  # fewer than this are not worth sharing out
 LINE_BYTES = 64
 
@@ -38,13 +39,14 @@ def lower_window_max_grad(node: Node, reads: Sequence[Buffer], writes: Sequence[
     assert result is not None
     windows, (x, _) = windows_of(node), reads
     names = (*_names(reads), result.name)
+    streamed = math.prod(result.shape) * result.dtype.size_bytes >= STREAMED_BYTES
     if is_disjoint(windows):
-        unit = _disjoint(windows, x.dtype, result.dtype, target)
+        unit = _disjoint(windows, x.dtype, result.dtype, target, streamed)
         rows = result.shape[0] * windows.axes[0].windows
         return _task(node, reads, result, windows, unit, rows, (BEGIN, END, *names))
     if not math.prod(result.shape):
         return Task(node.name, _names(reads), (result.name,), (), origins=_origins(node))
-    unit, bands = _overlapping(windows, x.dtype, result.dtype, target), Bands.of(windows)
+    unit, bands = _overlapping(windows, x.dtype, result.dtype, target, streamed), Bands.of(windows)
     units = result.shape[0] * bands.count
     arguments: tuple[str | Argument, ...] = (BEGIN, END, *names, TID, WORKSPACE)
     return _task(node, reads, result, windows, unit, units, arguments, bands.workspace_bytes)
@@ -100,10 +102,10 @@ def _forward(kind: str, windows: Windows, dtypes: tuple[DType, ...], target: Tar
 
 
 @functools.lru_cache(maxsize=64)
-def _disjoint(windows: Windows, dtype: DType, result: DType, target: Target) -> Unit:
-    return disjoint_unit(windows, dtype, result, target)
+def _disjoint(windows: Windows, dtype: DType, result: DType, target: Target, streamed: bool) -> Unit:
+    return disjoint_unit(windows, dtype, result, target, streamed=streamed)
 
 
 @functools.lru_cache(maxsize=64)
-def _overlapping(windows: Windows, dtype: DType, result: DType, target: Target) -> Unit:
-    return overlapping_unit(windows, dtype, result, target)
+def _overlapping(windows: Windows, dtype: DType, result: DType, target: Target, streamed: bool) -> Unit:
+    return overlapping_unit(windows, dtype, result, target, streamed=streamed)
