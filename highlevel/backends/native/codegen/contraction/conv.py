@@ -15,7 +15,7 @@ from .finish import Epilogue, Finish
 from .gemm import emit_gemm, emit_pack, phase_names
 from .geometry import Conv
 from .helpers import Helpers, place
-from .microkernel import MicroKernel
+from .microkernel import MicroKernel, Steps
 from .packing import Copy
 from .values import I1, I64, Builder, Value, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
@@ -252,62 +252,66 @@ class _Unit:
 
         def row(i: Value, r: Value) -> None:
             for first, end, height in lattice.tiles.segments:
-                kernel = self.kernel(height, vectors, ragged, b_row)
+                kernel, steps = self.kernel(height, vectors, ragged, b_row)
 
-                def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel) -> None:
+                def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel, steps: Steps = steps) -> None:
                     point = piece_start(builder, lattice.tiles, t)
                     a = self.source(i, r, point, channel, column)
                     pixel = self.goal(i, r, point)
                     c = linear(builder, (pixel, plan.goal_channels), (goal_column, 1))
                     goal = plan.result.at(builder, writer.c, c)
                     tile = writer.tile if plan.scratch else goal
-                    writer.call(kernel, [a, b, tile, inside, later, *counts])
+                    writer.call(kernel, [a, b, tile, inside, later, *steps.arguments(counts)])
                     if writer.epilogue:
-                        self.finish(kernel, tile, goal, inside, pixel, goal_column, last)
+                        self.finish((tile, I64(steps.c_row)), goal, I64(kernel.rows), inside, pixel, goal_column, last)
 
                 counted(builder, first, end, tile, name="tile")
 
         counted(builder, *self.images, image, name="image")
 
-    def kernel(self, height: int, vectors: int, ragged: bool, b_row: int) -> MicroKernel:
+    def kernel(self, height: int, vectors: int, ragged: bool, b_row: int) -> tuple[MicroKernel, Steps]:
         """The micro-kernel for tiles of so many points."""
         plan, axis = self.writer.plan, self.lattice.axes[2]
         pixel = plan.steps(self.lattice)[-1]
         widened = self.lattice.copy or plan.b != "direct"
-        return MicroKernel(
+        steps = Steps(
+            axis.step * pixel,
+            vectors * plan.lanes if plan.scratch else axis.goal_step * plan.goal_channels,
+            tuple(level for _, level in plan.levels(self.lattice, b_row)),
+        )
+        kernel = MicroKernel(
             rows=height,
             vectors=vectors,
             inputs=plan.packed if widened else plan.stored,
             output=plan.stored,
-            levels=tuple(level for _, level in plan.levels(self.lattice, b_row)),
-            a_row=axis.step * pixel,
-            c_row=vectors * plan.lanes if plan.scratch else axis.goal_step * plan.goal_channels,
+            levels=len(steps.levels),
             lanewise=plan.lanewise,
             masked=ragged and not plan.scratch,
             masked_a=ragged and plan.lanewise and not self.lattice.copy,
             masked_b=ragged and plan.b == "direct",
             partial=plan.reduction.pieces > 1,
         )
+        return kernel, steps
 
     def finish(
         self,
-        kernel: MicroKernel,
-        tile: Value,
+        tile: tuple[Value, Value],
         goal: Value,
+        rows: Value,
         inside: Value,
         pixel: Value,
         column: Value,
         last: Value,
     ) -> None:
-        """The epilogue of a tile, after the last block of channels."""
+        """The epilogue of a tile – where it is, the step between its rows – after the last block of channels."""
         writer, plan, builder = self.writer, self.writer.plan, self.writer.builder
         assert writer.epilogue
         step = self.lattice.axes[2].goal_step
-        steps = [I64(kernel.c_row), I64(step * plan.goal_channels)]
+        steps = [tile[1], I64(step * plan.goal_channels)]
         with builder.if_then(I1(1) if plan.scratch else last):
             finish = Finish(plan.stored, plan.result, writer.epilogue)
             place = [I64(0), pixel, I64(step), column]
-            writer.call(finish, [tile, goal, I64(kernel.rows), inside, *steps, *place, *writer.operands])
+            writer.call(finish, [tile[0], goal, rows, inside, *steps, *place, *writer.operands])
 
     # Addresses -------------------------------------------------------------------------------------------------------
     def band(self) -> Value:

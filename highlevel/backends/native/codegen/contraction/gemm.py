@@ -13,7 +13,7 @@ from .blocking import GemmPlan
 from .convolution import ConvPlan
 from .finish import Epilogue, Finish
 from .helpers import Helpers, place
-from .microkernel import Level, MicroKernel
+from .microkernel import Level, MicroKernel, Steps
 from .packing import Copy
 from .values import I1, I64, Builder, Value, Vectors, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
@@ -295,7 +295,7 @@ class Unit:
 
             counted(builder, low, high, panel, name="panel")
 
-    def _kernel(self, rows: int, vectors: int, ragged: bool, b_step: int) -> MicroKernel:
+    def _kernel(self, rows: int, vectors: int, ragged: bool, b_step: int) -> tuple[MicroKernel, Steps]:
         plan, gemm = self.driver.plan, self.driver.plan.gemm
         copied = plan.a == "copy"
         if not copied:
@@ -305,18 +305,18 @@ class Unit:
         inputs: Vectors = plan.packed if copied or plan.b != "direct" else plan.stored
         to_parts = plan.parts.pieces > 1
         padded = to_parts or plan.scratch
-        return MicroKernel(
+        c_row = plan.padded_columns if to_parts else vectors * plan.lanes if plan.scratch else gemm.c.row
+        kernel = MicroKernel(
             rows=rows,
             vectors=vectors,
             inputs=inputs,
             output=plan.packed if to_parts else plan.stored,
-            levels=(Level(a_step, b_step),),
-            a_row=a_row,
-            c_row=plan.padded_columns if to_parts else vectors * plan.lanes if plan.scratch else gemm.c.row,
+            levels=1,
             masked=ragged and not padded,
             masked_b=ragged and plan.b == "direct",
             partial=plan.reduction.pieces > 1,
         )
+        return kernel, Steps(a_row, c_row, (Level(a_step, b_step),))
 
     # Addresses -------------------------------------------------------------------------------------------------------
     def _a(self, start: Value, row: Value) -> Value:
@@ -386,16 +386,17 @@ class _Call:
         unit, driver, plan, builder = self.unit, self.unit.driver, self.unit.driver.plan, self.unit.driver.builder
         start, stop = self.extent
         b, b_step = unit._b(start, stop, column, vectors)
-        kernel = unit._kernel(rows, vectors, ragged, b_step)
+        kernel, steps = unit._kernel(rows, vectors, ragged, b_step)
         inside = builder.sub(I64(plan.gemm.n), column) if ragged else I64(vectors * plan.lanes)
         c = unit._c(row, column)
         goal = driver.tile if plan.scratch else c
         function = place(driver.module, kernel, driver.helpers)
-        builder.call(function, [unit._a(start, row), b, goal, inside, self.later, builder.sub(stop, start)])
+        more = steps.arguments([builder.sub(stop, start)])
+        builder.call(function, [unit._a(start, row), b, goal, inside, self.later, *more])
         if driver.epilogue is None or plan.parts.pieces > 1:
             return
         finish = place(driver.module, Finish(plan.stored, plan.result, driver.epilogue), driver.helpers)
         places = [unit.batch, row, I64(1), column]
-        steps = [I64(kernel.c_row), I64(plan.gemm.c.row)]
+        between = [I64(steps.c_row), I64(plan.gemm.c.row)]
         with builder.if_then(I1(1) if plan.scratch else self.last):
-            builder.call(finish, [goal, c, I64(rows), inside, *steps, *places, *driver.operands])
+            builder.call(finish, [goal, c, I64(rows), inside, *between, *places, *driver.operands])

@@ -33,7 +33,7 @@ from .blocking import (
 from .gemm import phase_names
 from .geometry import Axes, Conv, forward_axes
 from .helpers import Helpers, place
-from .microkernel import Level, MicroKernel
+from .microkernel import Level, MicroKernel, Steps
 from .packing import Copy
 from .values import I1, I64, Builder, Value, Vectors, computed_in, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, shifted
@@ -424,18 +424,20 @@ class _Unit:
             g = self.panel_at(column)
             inside = builder.sub(I64(plan.width), column) if ragged else I64(vectors * plan.lanes)
             for first, last, size in plan.rows.segments:
-                kernel = self.kernel(size, vectors, ragged)
-                merged = len(kernel.levels) == 2
+                kernel, steps = self.kernel(size, vectors, ragged)
+                merged = kernel.levels == 2
                 counts = [images, builder.mul(rows, I64(conv.points[2])) if merged else rows]
                 counts += [] if merged else [I64(conv.points[2])]
 
-                def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel, counts: Any = counts) -> None:
+                def tile(
+                    t: Value, _: list[Value], kernel: Any = kernel, steps: Any = steps, counts: Any = counts
+                ) -> None:
                     row = piece_start(builder, plan.rows, t)
                     begin = builder.sub(*((column, self.first_column()) if plan.lanewise else (row, self.first_row())))
                     x = plan.packed.at(builder, self.private(), builder.add(corner, begin))
                     line = linear(builder, (tap, plan.height), (row, 1))
                     goal = self.goal(linear(builder, (line, conv.filters), (filters, 1)))
-                    writer.call(kernel, [x, g, goal, inside, later, *counts])
+                    writer.call(kernel, [x, g, goal, inside, later, *steps.arguments(counts)])
 
                 low, high = larger(builder, self.tiles[0], I64(first)), smaller(builder, self.tiles[1], I64(last))
                 counted(builder, low, high, tile, name="tile")
@@ -450,7 +452,7 @@ class _Unit:
         whole = builder.add(offset, linear(builder, (self.part, plan.sums_elements)))
         return plan.packed.at(builder, writer.workspace, whole)
 
-    def kernel(self, rows: int, vectors: int, ragged: bool) -> MicroKernel:
+    def kernel(self, rows: int, vectors: int, ragged: bool) -> tuple[MicroKernel, Steps]:
         """The micro-kernel for tiles of so many input channels; rows of points that follow each other are one loop."""
         plan, conv = self.writer.plan, self.writer.plan.conv
         image_step, _, row_step, pixel_step = plan.band.steps
@@ -459,15 +461,15 @@ class _Unit:
         row = Level(conv.strides[1] * row_step, points * width)
         point = Level(conv.strides[2] * pixel_step, width)
         merged = row.a == points * point.a
-        return MicroKernel(
+        steps = Steps(1, conv.filters, (image, point) if merged else (image, row, point))
+        kernel = MicroKernel(
             rows=rows,
             vectors=vectors,
             inputs=plan.packed,
             output=plan.packed if plan.apart else plan.stored,
-            levels=(image, point) if merged else (image, row, point),
-            a_row=1,
-            c_row=conv.filters,
+            levels=len(steps.levels),
             lanewise=plan.lanewise,
             masked=ragged,
             partial=plan.parts.extent > 1,
         )
+        return kernel, steps
