@@ -217,7 +217,8 @@ class _Planner:
                     position = positions[contraction.result.buffer.name]
                     self.steps.append((position, contraction_task(contraction, self.target)))
                 continue
-            reads = [self.buffers[self.name_of(symbol)] for symbol in node.inputs]
+            # A view has the shape that the node sees, in the memory of what it is a view of.
+            reads = [replace(self.buffers[self.name_of(s)], shape=s.shape) for s in node.inputs]
             writes = [fusion.buffers[key_of(s)] if key_of(s) in used else None for s in node.outputs]
             if not any(buffer is not None and size_bytes(buffer) for buffer in writes):
                 continue
