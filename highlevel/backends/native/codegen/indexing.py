@@ -14,18 +14,33 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expr:
-    """An integer between `low` and `high` (both included)."""
+    """An integer between `low` and `high` (both included). Its text says what it is: equal text, equal expression."""
 
     low: int
     high: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Expr):
+            return NotImplemented
+        return self.text == other.text and self.low == other.low and self.high == other.high
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Const(Expr):
     """A number."""
 
@@ -33,56 +48,47 @@ class Const(Expr):
     def value(self) -> int:
         return self.low
 
-    def __str__(self) -> str:
-        return str(self.low)
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Var(Expr):
     """A loop variable: 0 … size − 1."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        return self.text
 
-    def __str__(self) -> str:
-        return self.name
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sum(Expr):
     """offset + Σ factor · term; terms are neither sums nor numbers, each stands once, factors are not 0."""
 
     offset: int
     terms: tuple[tuple[Expr, int], ...]
 
-    def __str__(self) -> str:
-        parts = [f"{term}" if factor == 1 else f"{term}*{factor}" for term, factor in self.terms]
-        return "(" + " + ".join([*parts, *([str(self.offset)] if self.offset else [])]) + ")"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Quotient(Expr):
     """floor(x / divisor), divisor > 1."""
 
     x: Expr
     divisor: int
 
-    def __str__(self) -> str:
-        return f"({self.x} // {self.divisor})"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Remainder(Expr):
     """x − divisor · floor(x / divisor), divisor > 1."""
 
     x: Expr
     divisor: int
 
-    def __str__(self) -> str:
-        return f"({self.x} % {self.divisor})"
+
+@cache
+def _small(value: int) -> Const:
+    return Const(value, value, str(value))
 
 
 def const(value: int) -> Const:
-    return Const(value, value)
+    return _small(value) if -64 <= value <= 64 else Const(value, value, str(value))
 
 
 def var(name: str, size: int) -> Expr:
@@ -90,7 +96,8 @@ def var(name: str, size: int) -> Expr:
     return const(0) if size <= 1 else Var(0, size - 1, name)
 
 
-def _linear(x: Expr) -> tuple[int, dict[Expr, int]]:
+def linear(x: Expr) -> tuple[int, dict[Expr, int]]:
+    """The expression as offset + Σ factor · term."""
     if isinstance(x, Const):
         return x.value, {}
     if isinstance(x, Sum):
@@ -105,17 +112,23 @@ def _sum(offset: int, factors: Mapping[Expr, int]) -> Expr:
         return const(offset)
     if offset == 0 and list(kept.values()) == [1]:
         return next(iter(kept))
-    terms = tuple(sorted(kept.items(), key=lambda item: (-abs(item[1]), str(item[0]))))
-    low = offset + sum(min(factor * term.low, factor * term.high) for term, factor in terms)
-    high = offset + sum(max(factor * term.low, factor * term.high) for term, factor in terms)
-    return Sum(low, high, offset, terms)
+    terms = tuple(sorted(kept.items(), key=lambda item: (-abs(item[1]), item[0].text)))
+    low = high = offset
+    parts = []
+    for term, factor in terms:
+        low += factor * (term.low if factor > 0 else term.high)
+        high += factor * (term.high if factor > 0 else term.low)
+        parts.append(term.text if factor == 1 else f"{term.text}*{factor}")
+    if offset:
+        parts.append(str(offset))
+    return Sum(low, high, f"({' + '.join(parts)})", offset, terms)
 
 
 def add(*xs: Expr) -> Expr:
     """The sum."""
     offset, factors = 0, dict[Expr, int]()
     for x in xs:
-        more, terms = _linear(x)
+        more, terms = linear(x)
         offset += more
         for term, factor in terms.items():
             factors[term] = factors.get(term, 0) + factor
@@ -127,12 +140,12 @@ def _joined(factors: dict[Expr, int]) -> dict[Expr, int]:
     for term, factor in list(factors.items()):
         if isinstance(term, Remainder) and factors.get(term) == factor:
             whole = floor_div(term.x, term.divisor)
-            offset, terms = _linear(whole)
+            offset, terms = linear(whole)
             if offset == 0 and len(terms) == 1:
                 ((quotient, one),) = terms.items()
                 if one == 1 and factors.get(quotient) == factor * term.divisor:
                     joined = {t: f for t, f in factors.items() if t not in (term, quotient)}
-                    more, inner = _linear(term.x)
+                    more, inner = linear(term.x)
                     if more == 0:
                         for t, f in inner.items():
                             joined[t] = joined.get(t, 0) + f * factor
@@ -142,7 +155,7 @@ def _joined(factors: dict[Expr, int]) -> dict[Expr, int]:
 
 def mul(x: Expr, factor: int) -> Expr:
     """The product with a number."""
-    offset, terms = _linear(x)
+    offset, terms = linear(x)
     return _sum(offset * factor, {term: f * factor for term, f in terms.items()})
 
 
@@ -154,7 +167,7 @@ def floor_div(x: Expr, divisor: int) -> Expr:
         return const(x.low // divisor)
     if isinstance(x, Quotient):
         return floor_div(x.x, x.divisor * divisor)
-    offset, terms = _linear(x)
+    offset, terms = linear(x)
     whole = {term: f // divisor for term, f in terms.items() if f % divisor == 0}
     rest = _sum(offset % divisor, {term: f for term, f in terms.items() if f % divisor})
     if whole or offset // divisor:  # d·a + b over d is a + b // d
@@ -168,7 +181,7 @@ def floor_div(x: Expr, divisor: int) -> Expr:
         fine = _sum(offset, {t: f for t, f in terms.items() if f % shared})
         if fine.low >= 0 and fine.high < shared:
             return floor_div(_sum(0, {t: f // shared for t, f in coarse.items()}), divisor // shared)
-    return Quotient(x.low // divisor, x.high // divisor, x, divisor)
+    return Quotient(x.low // divisor, x.high // divisor, f"({x} // {divisor})", x, divisor)
 
 
 def _largest_common(divisor: int, terms: Mapping[Expr, int]) -> int:
@@ -185,7 +198,7 @@ def remainder(x: Expr, divisor: int) -> Expr:
         return x
     if isinstance(x, Remainder) and x.divisor % divisor == 0:
         return remainder(x.x, divisor)
-    offset, terms = _linear(x)
+    offset, terms = linear(x)
     rest = _sum(offset % divisor, {term: f % divisor if f > 0 else f for term, f in terms.items() if f % divisor})
     if rest != x:
         return remainder(rest, divisor)
@@ -202,7 +215,7 @@ def remainder(x: Expr, divisor: int) -> Expr:
         if fine.low >= 0 and fine.high < shared:
             outer = remainder(_sum(0, {t: f // shared for t, f in coarse.items()}), divisor // shared)
             return add(mul(outer, shared), fine)
-    return Remainder(0, divisor - 1, x, divisor)
+    return Remainder(0, divisor - 1, f"({x} % {divisor})", x, divisor)
 
 
 def evaluate(x: Expr, values: Mapping[str, Any]) -> Any:
@@ -217,6 +230,15 @@ def evaluate(x: Expr, values: Mapping[str, Any]) -> Any:
         return evaluate(x.x, values) // x.divisor
     assert isinstance(x, Remainder)
     return evaluate(x.x, values) % x.divisor
+
+
+def mentions(x: Expr, name: str) -> bool:
+    """Whether a variable occurs."""
+    if isinstance(x, Sum):
+        return any(mentions(term, name) for term, _ in x.terms)
+    if isinstance(x, (Quotient, Remainder)):
+        return mentions(x.x, name)
+    return isinstance(x, Var) and x.text == name
 
 
 def substitute(x: Expr, values: Mapping[str, Expr]) -> Expr:
@@ -273,7 +295,7 @@ class Bound:
 def bound(x: Expr, low: int, high: int) -> Bound:
     """The simplest form of low ≤ x < high: offsets move to the other side, and so do divisors."""
     while True:
-        offset, terms = _linear(x)
+        offset, terms = linear(x)
         if isinstance(x, Quotient):
             divisor = x.divisor
             x, low, high = x.x, low * divisor, high * divisor

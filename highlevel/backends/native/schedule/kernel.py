@@ -24,6 +24,7 @@ from highlevel.ir import DType, Primitive
 
 from ..codegen import indexing as ix
 
+PRODUCT = "product"  # the name of the total that is a contraction's value, in its epilogue
 COMBINE = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 
 
@@ -196,7 +197,7 @@ def evaluate(kernel: LoopKernel, buffers: Mapping[str, np.ndarray[Any, Any]]) ->
     inner = tuple(range(len(kernel.rows), len(axes)))
     totals: dict[str, Any] = {}
     for stage in kernel.stages:
-        terms = np.broadcast_to(_value(stage.term, values, buffers, totals), shape).astype(stage.dtype.numpy)
+        terms = np.broadcast_to(evaluate_term(stage.term, values, buffers, totals), shape).astype(stage.dtype.numpy)
         total = COMBINE[stage.combine].reduce(terms, axis=inner, dtype=stage.dtype.numpy, keepdims=True)
         totals[stage.name] = total.astype(stage.result.numpy)
     first = tuple(slice(0, 1) if axis in inner else slice(None) for axis in range(len(shape)))
@@ -204,12 +205,13 @@ def evaluate(kernel: LoopKernel, buffers: Mapping[str, np.ndarray[Any, Any]]) ->
     for output in kernel.outputs:
         at = values if output.per_element else per_row
         space = shape if output.per_element else tuple(1 if i in inner else n for i, n in enumerate(shape))
-        found = np.broadcast_to(_value(output.term, at, buffers, totals), space)
+        found = np.broadcast_to(evaluate_term(output.term, at, buffers, totals), space)
         place = np.broadcast_to(ix.evaluate(output.place, at), space)
         buffers[output.buffer.name].reshape(-1)[place.reshape(-1)] = found.reshape(-1)
 
 
-def _value(term: Term, values: Mapping[str, Any], buffers: Mapping[str, Any], totals: Mapping[str, Any]) -> Any:
+def evaluate_term(term: Term, values: Mapping[str, Any], buffers: Mapping[str, Any], totals: Mapping[str, Any]) -> Any:
+    """The value of a term, for arrays of values of the loop variables."""
     match term:
         case Load():
             flat = buffers[term.buffer].reshape(-1)
@@ -228,8 +230,8 @@ def _value(term: Term, values: Mapping[str, Any], buffers: Mapping[str, Any], to
                     holds = holds & (condition.low <= x) & (x < condition.high)
                 else:
                     holds = holds & (x % condition.step == 0)
-            inside = _value(term.inside, values, buffers, totals)
-            return np.where(holds, inside, _value(term.outside, values, buffers, totals))
-    operands = [_value(operand, values, buffers, totals) for operand in term.operands]
+            inside = evaluate_term(term.inside, values, buffers, totals)
+            return np.where(holds, inside, evaluate_term(term.outside, values, buffers, totals))
+    operands = [evaluate_term(operand, values, buffers, totals) for operand in term.operands]
     with np.errstate(all="ignore"):
         return np.asarray(term.primitive.numpy(np, *np.broadcast_arrays(*operands), **dict(term.attrs)))
