@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from highlevel import ops
 from highlevel.errors import TraceError
 from highlevel.ir import (
     Symbol,
@@ -14,6 +16,7 @@ from highlevel.ir import (
     Trace,
     Variable,
     cond,
+    gradients,
     jit,
     operators,
     primitives,
@@ -249,6 +252,36 @@ def test_nodes_know_the_line_and_the_layer() -> None:
     assert origin.file == __file__
     assert origin.line == function.__code__.co_firstlineno + 2
     assert str(origin) == f"block/dense  {__file__}:{origin.line}"
+
+
+def test_gradients_belong_to_the_layer_that_they_are_the_gradient_of() -> None:
+    def function(x: Symbol) -> list[Symbol]:
+        with scope("encoder/dense"):
+            y = operators.multiply(x, x)
+        with scope("loss"):
+            loss = ops.sum(y)
+        with scope("optimizer"):
+            gradient = gradients(loss, x)
+            return [gradient * 0.5]
+
+    graph, _ = trace_graph(function, [FLOAT])
+    layers = [(node.name, node.origin.layer) for node in graph.nodes() if node.primitive and node.name != "full"]
+    assert layers[:2] == [("reshape", "loss"), ("broadcast", "loss")]
+    assert set(layers[2:-1]) == {("mul", "encoder/dense"), ("add", "encoder/dense")}
+    assert layers[-1] == ("mul", "optimizer")
+    assert all(node.origin.file == __file__ for node in graph.nodes())
+
+
+def test_garbage_is_not_looked_for_while_tracing() -> None:
+    seen = []
+    trace_graph(lambda x: [x * float(len(seen.append(gc.isenabled()) or seen))], [FLOAT])
+    assert (seen, gc.isenabled()) == ([False], True)
+    gc.disable()
+    try:
+        trace_graph(lambda x: [x], [FLOAT])
+        assert not gc.isenabled(), "who switched it off switches it on again"
+    finally:
+        gc.enable()
 
 
 def test_code_typed_in_by_hand_has_an_origin_too() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import marshal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from highlevel.ir.primitive import Primitive
 from .pattern import COMMUTATIVE
 
 LARGEST_CONSTANT_COMPARED = 1 << 16  # bytes
-_PLAIN = frozenset({int, float, str, tuple, bool, type(None)})
+_PLAIN = frozenset({int, float, str, tuple, bool, type(None), DType})
 
 
 def operator_key(primitive: Primitive, inputs: Sequence[Symbol], attrs: Mapping[str, Any]) -> Any:
@@ -34,19 +33,10 @@ def constant_key(leaf: Node) -> Any:
 
 def attributes_key(attrs: Mapping[str, Any]) -> Any:
     """Attributes as a key: 1, 1.0 and True stay apart, as do 0.0 and −0.0; sub-graphs are equal if written the same."""
-    items = []
-    for name in sorted(attrs):
-        value = attrs[name]
-        kind = type(value)
-        if kind is DType:
-            value = value.name
-        elif kind not in _PLAIN:
+    for value in attrs.values():
+        if type(value) not in _PLAIN:
             return tuple([(name, _attribute_key(attrs[name])) for name in sorted(attrs)])
-        items.append((name, value))
-    try:
-        return marshal.dumps(items, 2)  # types and bits of numbers included; the second format knows no references
-    except ValueError:
-        return tuple([(name, _attribute_key(attrs[name])) for name in sorted(attrs)])
+    return repr(sorted(attrs.items()))  # which tells types and bits of numbers apart, and is quick to make
 
 
 def _attribute_key(value: Any) -> Any:
