@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from highlevel.ir import DType
-from highlevel.ir.dtypes import int32
+from highlevel.ir.dtypes import int32, uint8
 
 from ..cache import Unit
 from .contraction.values import I32, I64, POINTER, Builder, Value, counted, larger, smaller
@@ -197,7 +197,7 @@ class Looped:
     def fold(
         self, builder: Builder, start: Callable[[], State], first: Callable[[Tap], State], then: Fold
     ) -> State:
-        """start(), then then(tap, state) for each position, in order."""
+        """As `Unrolled` does it, but with the first position twice; from start() on where there may be none."""
 
         def level(number: int, tap: Tap, state: State) -> State:
             if number == len(self.bounds):
@@ -205,7 +205,13 @@ class Looped:
             body = lambda t, carried: level(number + 1, self._moved(builder, number, tap, t), carried)  # noqa: E731
             return counted(builder, *self.bounds[number], body, state)
 
-        return level(0, Tap(I64(0), tuple(self.places)), start())
+        corner = Tap(I64(0), tuple(self.places))
+        if self.windows.may_miss:
+            return level(0, corner, start())
+        beginning = corner
+        for number, (lowest, _) in enumerate(self.bounds):
+            beginning = self._moved(builder, number, beginning, lowest)
+        return level(0, corner, first(beginning))
 
     def sums(self, builder: Builder, zeros: State, values: Callable[[Tap], State], add: Callable[..., Value]) -> State:
         """Sums of what the positions hold: of sums along the last axis, so that few numbers are added in one row."""
@@ -257,6 +263,16 @@ def is_looped(windows: Windows) -> bool:
     return windows.elements > UNROLLED or windows.may_miss
 
 
+def most_registers(target: Target, looped: bool) -> int:
+    """How many registers of channels to work on at a time; more where positions are far from each other."""
+    return 8 if looped else target.vector_registers // 8
+
+
+def number_type(windows: Windows) -> DType:
+    """In which positions are kept; 255 is none."""
+    return uint8 if windows.elements < 255 else int32
+
+
 def each_window(
     builder: Builder, windows: Windows, first: Positions, row: Value, body: Callable[[Value, Positions], None]
 ) -> None:
@@ -281,7 +297,7 @@ def forward_unit(kind: str, windows: Windows, dtypes: tuple[DType, ...], target:
     """`kernel(begin, end, x, [t,] y)`: kind is "sum", "max" or "take"; units are rows of windows."""
     looped = windows.padded or windows.elements > UNROLLED if kind == "sum" else is_looped(windows)
     lanes = lanes_of(target, *dtypes)
-    most = 8 if looped else 4
+    most = most_registers(target, looped)
     writer = {"sum": _sum, "max": _max, "take": _take}[kind]
     rows, row_windows = windows.axes[0].windows, windows.axes[1].windows * windows.axes[2].windows
 
@@ -366,7 +382,7 @@ def winners(
 ) -> State:
     """For each piece: the maximum, the number of the position that has it first, and – given `taken` – what the
     second array holds there; `NONE` and 0 where the window has no position."""
-    careful = isinstance(found, Looped)
+    careful = found.windows.may_miss
 
     def loads(tap: Tap, piece: Piece) -> State:
         value = piece.load(builder, element(builder, tap.places[0], start, dtype), dtype)

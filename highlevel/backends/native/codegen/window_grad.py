@@ -1,10 +1,8 @@
-"""The gradient of maxima of windows: each window's cotangent goes to the first position of its maximum.
+"""The gradient of maxima of windows that overlap: each window's cotangent goes to the first position of its maximum.
 
-Two kernels, neither of which ever adds to what another thread writes:
-
-    disjoint     windows that do not overlap: a window writes its own elements
-    overlapping  first which position won, for the windows that a band of elements needs, into the workspace; then each
-                 element adds up the cotangents of the windows that it has won, in the order of positions
+First which position won is written into the workspace, for the windows that a band of elements needs; then each element
+adds up the cotangents of the windows that it has won, in the order of positions. Nothing is added to what another
+thread writes.
 
 An element at `q · stride + r − low` of an axis is at position t of window `q + (r − t · dilation) / stride`: which t
 there are depends on r alone, so elements are unrolled by their r. Windows beyond the edges are moved inside, and asked
@@ -20,126 +18,32 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from highlevel.ir import DType
-from highlevel.ir.dtypes import int32, uint8
 
 from ..cache import Unit
 from .contraction.values import I32, I64, POINTER, Builder, Value, counted, larger, smaller
 from .contraction.work import digits
-from .kernel import clear, element, forward, kernel
+from .kernel import element, forward, kernel
 from .lanes import Piece, along, can_stream, is_aligned, lanes_of
 from .targets import Target
-from .window import Axis, Positions, State, Tap, Windows, each_window, is_looped, positions, winners
+from .window import (
+    Axis,
+    Positions,
+    State,
+    Windows,
+    each_window,
+    is_looped,
+    most_registers,
+    number_type,
+    positions,
+    winners,
+)
 
 WRITTEN_OUT = 128  # the most pairs of elements and positions that are written out
 BAND_BYTES = 64 << 10  # the workspace for positions, per thread, if a band can be so small
 NOWHERE = -(1 << 29)  # a position that there is not, whatever is added along other axes
-MOST = 4  # registers of channels at a time
 
 
-def is_disjoint(windows: Windows) -> bool:
-    """Whether no two windows have an element in common."""
-    return all(axis.extent <= axis.stride or axis.windows == 1 for axis in windows.axes)
-
-
-# Windows that do not overlap -----------------------------------------------------------------------------------------
-def disjoint_unit(windows: Windows, dtype: DType, result: DType, target: Target, *, streamed: bool = False) -> Unit:
-    """`kernel(begin, end, x, g, out)`; units are the rows of windows of all images.
-
-    streamed: the result is too large for caches, and is written past them if it is aligned
-    """
-    looped = is_looped(windows)
-    lanes = lanes_of(target, dtype, result)
-    first, middle, inner = windows.axes
-    covered = all(_is_covered(axis) for axis in windows.axes)
-    streamed = streamed and covered and can_stream(target, lanes, windows.channels, result)
-
-    def rows(
-        builder: Builder, begin: Value, end: Value, x: Value, g: Value, out: Value, *, streamed: bool = False
-    ) -> None:
-        def row(u: Value, _: State) -> None:
-            image, o0 = digits(builder, u, (0, first.windows))
-            offset = builder.mul(image, I64(windows.image))
-            arrays = [(element(builder, x, offset, dtype), dtype), (element(builder, out, offset, result), result)]
-            if not covered:
-                _clear_rows(builder, windows, o0, arrays[1][0], result)
-            in_row = middle.windows * inner.windows * windows.channels
-            cotangents = element(builder, g, builder.mul(u, I64(in_row)), result)
-
-            def window(number: Value, found: Positions) -> None:
-                place = element(builder, cotangents, builder.mul(number, I64(windows.channels)), result)
-
-                def channels(start: Value | int, pieces: Sequence[Piece]) -> None:
-                    won = winners(builder, found, start, pieces, dtype)[1::2]
-                    place_here = element(builder, place, start, result)
-                    values = [piece.load(builder, place_here, result) for piece in pieces]
-                    _spread(builder, found, start, pieces, won, values, result, streamed)
-
-                along(builder, target, lanes, windows.channels, MOST, channels)
-
-            each_window(builder, windows, positions(windows, arrays, looped=looped), o0, window)
-
-        counted(builder, begin, end, row)
-
-    def write(builder: Builder, *arguments: Value) -> None:
-        if not streamed:
-            rows(builder, *arguments)
-            return
-        with builder.if_else(is_aligned(builder, arguments[-1])) as (aligned, anywhere):
-            with aligned:
-                rows(builder, *arguments, streamed=True)
-                builder.fence("seq_cst")
-            with anywhere:
-                rows(builder, *arguments)
-
-    return kernel(target, [I64, I64, POINTER, POINTER, POINTER], write, noalias=(4,))
-
-
-def _spread(
-    builder: Builder,
-    found: Positions,
-    start: Value | int,
-    pieces: Sequence[Piece],
-    won: State,
-    values: State,
-    result: DType,
-    streamed: bool,
-) -> None:
-    """A window's elements of the result: its cotangent where it was won, else 0."""
-
-    def then(tap: Tap, _: State) -> State:
-        place = element(builder, tap.places[1], start, result)
-        for piece, winner, value in zip(pieces, won, values, strict=True):
-            here = builder.icmp_signed("==", winner, piece.splat(builder, tap.number, I32))
-            piece.store(builder, builder.select(here, value, piece.zero(result)), place, result, streamed=streamed)
-        return []
-
-    found.fold(builder, list, lambda tap: then(tap, []), then)
-
-
-def _is_covered(axis: Axis) -> bool:
-    """Whether every element is in a window."""
-    dense = axis.dilation == 1 or axis.window == 1
-    if axis.windows == 1:
-        return dense and axis.window - axis.low >= axis.size
-    return dense and axis.window == axis.stride and (axis.size - 1 + axis.low) // axis.stride < axis.windows
-
-
-def _clear_rows(builder: Builder, windows: Windows, o0: Value, image: Value, result: DType) -> None:
-    """Zeros for the elements from where this row of windows begins to where the next one does."""
-    axis = windows.axes[0]
-
-    def clamped(window: Value) -> Value:
-        return smaller(builder, larger(builder, axis.start(builder, window), I64(0)), I64(axis.size))
-
-    begin = builder.select(builder.icmp_signed("==", o0, I64(0)), I64(0), clamped(o0))
-    last = builder.icmp_signed("==", o0, I64(axis.windows - 1))
-    end = builder.select(last, I64(axis.size), clamped(builder.add(o0, I64(1))))
-    step = windows.step(0)
-    place = element(builder, image, builder.mul(begin, I64(step)), result)
-    clear(builder, place, builder.mul(builder.sub(end, begin), I64(step * result.size_bytes)))
-
-
-# Windows that overlap ------------------------------------------------------------------------------------------------
+# Bands ---------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Bands:
     """How an image is cut: into bands of `rows` strides along the first axis.
@@ -172,11 +76,6 @@ class Bands:
     def workspace_bytes(self) -> int:
         """For the winners of a band, per thread."""
         return -(-(self.rows + self.before) * row_bytes(self.windows) // 64) * 64
-
-
-def number_type(windows: Windows) -> DType:
-    """In which positions are kept; 255 is none."""
-    return uint8 if windows.elements < 255 else int32
 
 
 def row_bytes(windows: Windows) -> int:
@@ -252,8 +151,9 @@ def _write_winners(
     target: Target,
 ) -> None:
     """The winners of rows of windows, one after the other."""
-    start = positions(windows, [(image, dtype)], looped=is_looped(windows))
-    kind, lanes = number_type(windows), lanes_of(target, dtype)
+    looped = is_looped(windows)
+    start = positions(windows, [(image, dtype)], looped=looped)
+    kind, lanes, most = number_type(windows), lanes_of(target, dtype), most_registers(target, looped)
 
     def row(o0: Value, _: State) -> None:
         to = forward(builder, goal, builder.mul(builder.sub(o0, rows[0]), I64(row_bytes(windows))))
@@ -266,7 +166,7 @@ def _write_winners(
                 for piece, value in zip(pieces, won, strict=True):
                     piece.store(builder, value, element(builder, place, c, kind), kind)
 
-            along(builder, target, lanes, windows.channels, MOST, channels)
+            along(builder, target, lanes, windows.channels, most, channels)
 
         each_window(builder, windows, start, o0, window)
 
@@ -422,7 +322,7 @@ class _Gather:
             for piece, value in zip(pieces, total(start, pieces), strict=True):
                 piece.store(builder, value, goal, self.result, streamed=self.streamed)
 
-        along(builder, self.target, self.lanes, self.windows.channels, MOST, channels)
+        along(builder, self.target, self.lanes, self.windows.channels, most_registers(self.target, False), channels)
 
     def _sum(self, sources: Sequence[_Source], start: Value | int, pieces: Sequence[Piece]) -> State:
         totals = [piece.zero(self.result) for piece in pieces]

@@ -11,7 +11,8 @@ from highlevel.ir import DType, Node
 from ..cache import Unit
 from ..codegen.targets import Target
 from ..codegen.window import Axis, Windows, forward_unit
-from ..codegen.window_grad import Bands, disjoint_unit, is_disjoint, overlapping_unit
+from ..codegen.window_disjoint import disjoint_unit, is_disjoint, winner_bytes
+from ..codegen.window_grad import Bands, overlapping_unit
 from ..schedule.kernel import Buffer
 from .registry import lowers
 from .task import BEGIN, END, TID, WORKSPACE, Argument, Call, Task
@@ -40,15 +41,15 @@ def lower_window_max_grad(node: Node, reads: Sequence[Buffer], writes: Sequence[
     windows, (x, _) = windows_of(node), reads
     names = (*_names(reads), result.name)
     streamed = math.prod(result.shape) * result.dtype.size_bytes >= STREAMED_BYTES
+    arguments: tuple[str | Argument, ...] = (BEGIN, END, *names, TID, WORKSPACE)
     if is_disjoint(windows):
         unit = _disjoint(windows, x.dtype, result.dtype, target, streamed)
         rows = result.shape[0] * windows.axes[0].windows
-        return _task(node, reads, result, windows, unit, rows, (BEGIN, END, *names))
+        return _task(node, reads, result, windows, unit, rows, arguments, winner_bytes(windows))
     if not math.prod(result.shape):
         return Task(node.name, _names(reads), (result.name,), (), origins=_origins(node))
     unit, bands = _overlapping(windows, x.dtype, result.dtype, target, streamed), Bands.of(windows)
     units = result.shape[0] * bands.count
-    arguments: tuple[str | Argument, ...] = (BEGIN, END, *names, TID, WORKSPACE)
     return _task(node, reads, result, windows, unit, units, arguments, bands.workspace_bytes)
 
 
