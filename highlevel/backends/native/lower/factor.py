@@ -1,14 +1,15 @@
 """Factorisations as tasks: threads share the matrices of a batch, each is factored by one of them.
 
 What factors a matrix is a helper that knows no sizes, so programs share it; the function that is called has the sizes
-and strides, and goes through its share of the batch.
+and strides, and goes through its share of the batch. Matrices that have no factor of Cholesky's are reported by the
+operator's definition, which is called back.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from llvmlite import ir
@@ -18,11 +19,13 @@ from highlevel.ir import DType, Node
 from ..cache import Unit
 from ..codegen.contraction.values import I32, I64, POINTER, VOID, Builder, Value, computed_in, counted
 from ..codegen.factor import CORES
-from ..codegen.kernel import forward, kernel
+from ..codegen.kernel import call, element, forward, kernel
+from ..codegen.scalar import LlvmScalars
 from ..codegen.targets import Target
 from ..schedule.kernel import Buffer
+from .callback import Callback
 from .registry import lowers
-from .task import BEGIN, END, TID, WORKSPACE, Argument, Call, Task
+from .task import BEGIN, END, FUNCTION, TID, WORKSPACE, Argument, Call, Task
 
 LINE_BYTES = 64
 SERIAL_FLOPS = 50_000  # less than this is not worth sharing out
@@ -173,7 +176,33 @@ def lower_cholesky(node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer 
     sizes, n = Sizes(reads[0].dtype, target), reads[0].shape[-1]
     step = sizes.padded(n)
     arrays = [dense(buffer, n) for buffer in (*reads, *writes)]
-    return _task(node, target, arrays, [sizes.reals(n * step)], [n, step], n**3 // 3)
+    task = _task(node, target, arrays, [sizes.reals(n * step)], [n, step], n**3 // 3)
+    (result,) = writes
+    if result is None or not task.phases:
+        return task
+    check = Call(_check_unit(result, target), (FUNCTION, reads[0].name, result.name), serial=True)
+    return replace(task, phases=(*task.phases, check), callback=Callback(node, tuple(reads), (result,)))
+
+
+def _check_unit(result: Buffer, target: Target) -> Unit:
+    """`kernel(function, a, result)`: where a result is NaN, the operator's own definition says what is wrong."""
+    size = math.prod(result.shape[-2:])
+
+    def write(builder: Builder, function: Value, a: Value, goal: Value) -> None:
+        addresses = builder.alloca(POINTER, size=I64(2))
+        for i, pointer in enumerate((a, goal)):
+            builder.store(pointer, builder.gep(addresses, [I64(i)], source_etype=POINTER))
+
+        def one(i: Value, _: list[Value]) -> None:
+            scalars, place = LlvmScalars(builder, target), builder.mul(i, I64(size))
+            first = scalars.load(element(builder, goal, place, result.dtype), result.dtype)
+            with builder.if_then(builder.fcmp_unordered("uno", first.value, first.value)):
+                call(builder, function, [addresses])
+                builder.ret_void()
+
+        counted(builder, 0, math.prod(result.shape[:-2]), one, name="matrix")
+
+    return kernel(target, [POINTER] * 3, write)
 
 
 @lowers("triangular_solve")
@@ -230,7 +259,7 @@ def lower_svd(node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | Non
     if rows < columns:  # the factors of the transposed matrix
         rows, a, u, vh = columns, a.transposed, vh.transposed, u.transposed
     step, small = sizes.padded(rows), sizes.padded(rank)
-    memory = [sizes.reals(rank * step)] * 2 + [sizes.reals(rank * small)] * 3 + [sizes.reals(small)] * 2
+    memory = [sizes.reals(rank * step)] * 2 + [sizes.reals(rank * small)] * 3 + [sizes.reals(small)] * 4
     memory += [sizes.integers(rank)] * 2
     arrays = [a, u, dense(writes[1], rank), vh]
     return _task(node, target, arrays, memory, [rows, rank, step, small], 60 * rank**3 + 4 * rows * rank**2)

@@ -85,9 +85,9 @@ def _svd(k: Language, arrays: Sequence[Array], work: Sequence[Value], numbers: S
     (a, u, values, vh), (rows, n, step, small) = arrays, numbers
     t, v = (k.matrix(pointer, step) for pointer in work[:2])
     g, turn, y = (k.matrix(pointer, small) for pointer in work[2:5])
-    tau, s = (k.row(pointer) for pointer in work[5:7])
-    order, places = (Integers(pointer, k) for pointer in work[7:])
-    svd(k, a, u, values, vh, t, v, tau, g, turn, y, s, order, places, rows, n)
+    tau, s, *more = (k.row(pointer) for pointer in work[5:9])
+    order, places = (Integers(pointer, k) for pointer in work[9:])
+    svd(k, a, u, values, vh, t, v, tau, more, g, turn, y, s, order, places, rows, n)
 
 
 CORES = {
@@ -96,5 +96,5 @@ CORES = {
     "lu": Core(2, 2, 3, _lu),
     "qr": Core(3, 3, 3, _qr),
     "eigh": Core(3, 6, 2, _eigh),
-    "svd": Core(4, 9, 4, _svd),
+    "svd": Core(4, 11, 4, _svd),
 }

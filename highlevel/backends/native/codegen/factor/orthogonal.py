@@ -6,12 +6,14 @@ Matrices lie transposed in the workspace, so that columns are rows of memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from .language import Integers, Language, Matrix, Row, X
 from .rows import (
     Array,
+    Factor,
     add_multiple,
+    clear,
     copy,
     dot,
     identity,
@@ -22,10 +24,12 @@ from .rows import (
     reflector,
     rotate,
     store,
+    subtract_product,
     sums,
     swap,
 )
 
+PRECONDITIONED = 48  # rows from which on eigenvectors first are faster
 ROUNDS = 60  # of iterations for one eigenvalue, of sweeps over all pairs of columns; a handful is usual
 
 
@@ -84,13 +88,18 @@ def eigh(
     size, finite = normalise(k, t, n)
     good = k.variable(finite)
     with k.when(finite):
-        _tridiagonalise(k, t, v, tau, d, e, n)
-        identity(k, t, n, t.step)
-        _reflect_back(k, t, v, tau, n - 2, n, below=1)
-        good.value = _iterate(k, t, d, e, n)
+        good.value = _diagonalise(k, t, v, tau, d, e, n)
     _sort(k, order, n, lambda i, j: d[i] < d[j])
     store(k, w, k.whole(1), n, lambda _, j: k.select(good.value, d[order[j]] * size, math.nan))
     store(k, vectors, n, n, lambda i, j: k.select(good.value, t[order[j], i], math.nan))
+
+
+def _diagonalise(k: Language, t: Matrix, v: Matrix, tau: Row, d: Row, e: Row, n: X) -> X:
+    """Eigenvalues in `d`, eigenvectors in the rows of `t`, in some order. Whether that went well."""
+    _tridiagonalise(k, t, v, tau, d, e, n)
+    identity(k, t, n, t.step)
+    _reflect_back(k, t, v, tau, n - 2, n, below=1)
+    return _iterate(k, t, d, e, n)
 
 
 def _tridiagonalise(k: Language, t: Matrix, v: Matrix, tau: Row, d: Row, e: Row, n: X) -> None:
@@ -101,8 +110,7 @@ def _tridiagonalise(k: Language, t: Matrix, v: Matrix, tau: Row, d: Row, e: Row,
         factor, beta = reflector(k, t.row(p), first, t.step, x)
         d[p], e[p], tau[p] = t[p, p], beta, factor
         start = k.aligned(first)
-        with k.loop(start, t.step, k.lanes) as j:
-            product.put(j, 0.0)
+        clear(k, product, start, t.step)
         with k.loop(first, n) as i:
             product[i] = factor * dot(k, t.row(i), x, start, t.step)
         add_multiple(k, product, factor * dot(k, product, x, start, t.step) * -0.5, x, start, t.step)
@@ -203,6 +211,7 @@ def svd(
     t: Matrix,
     v: Matrix,
     tau: Row,
+    more: Sequence[Row],
     g: Matrix,
     turn: Matrix,
     y: Matrix,
@@ -216,8 +225,8 @@ def svd(
 
     Hestenes' rotations, applied to the transposed triangle of a QR factorisation with exchanges of columns, which makes
     them converge quickly (Z. Drmač and K. Veselić, "New fast and accurate Jacobi SVD algorithm", 2008): a P = Q R and
-    Rᵀ J = W S give u = Q J and v = P W. Columns of W are made exactly orthonormal by another QR, which also finds
-    those that belong to zeros.
+    Rᵀ J = W S give u = Q J and v = P W. Large matrices start from the eigenvectors of R Rᵀ, from where two or three
+    sweeps are enough. Columns of W are made exactly orthonormal by another QR, which also finds those of zeros.
     """
     load(k, t, n, rows, t.step, lambda i, j: a.read(k, j, i))
     size, finite = normalise(k, t, n)
@@ -225,12 +234,13 @@ def svd(
         _triangularise_by_size(k, t, v, tau, s, places, n)
         load(k, g, n, n, g.step, lambda i, j: k.select(i <= j, t[j, i], 0.0))
         identity(k, turn, n, turn.step)
+        with k.when(n >= PRECONDITIONED):
+            _turn_nearly(k, g, turn, y, s, more[0], more[1], order, n)
         _orthogonalise(k, g, turn, n)
         _order_by_size(k, g, y, s, order, n)
         with k.loop(0, n) as i:  # u = Q J
             copy(k, t.row(i), turn.row(order[i]), k.whole(0), turn.step)
-            with k.loop(turn.step, t.step, k.lanes) as j:
-                t.row(i).put(j, 0.0)
+            clear(k, t.row(i), turn.step, t.step)
         with k.loop(0, n, -1) as p, k.loop(0, n) as j:
             reflect(k, t.row(j), tau[p], v.row(p), p, t.step)
         _triangularise(k, y, g, tau, n, n)
@@ -268,6 +278,27 @@ def _triangularise_by_size(k: Language, t: Matrix, v: Matrix, tau: Row, sizes: R
         with k.loop(p + 1, n) as j:
             reflect(k, t.row(j), factor, v.row(p), p, t.step)
             sizes[j] = sizes[j] - t[j, p] * t[j, p]  # roughly: it only matters for speed
+
+
+def _turn_nearly(
+    k: Language, g: Matrix, turn: Matrix, y: Matrix, d: Row, e: Row, tau: Row, order: Integers, n: X
+) -> None:
+    """`turn` becomes the eigenvectors of g gᵀ, g becomes turn · g: its rows are as orthogonal as squares can tell."""
+    with k.loop(0, n) as i, k.loop(0, i + 1) as j:
+        product = dot(k, g.row(i), g.row(j), k.aligned(i), g.step)  # row i is zero before column i
+        y[i, j], y[j, i] = product, product
+    with k.loop(0, n) as i, k.loop(n, y.step) as j:
+        y[i, j] = 0.0
+    _diagonalise(k, y, turn, tau, d, e, n)
+    _sort(k, order, n, lambda i, j: d[i] > d[j])
+    with k.loop(0, n) as i:
+        copy(k, turn.row(i), y.row(order[i]), k.whole(0), y.step)
+    with k.loop(0, n) as i:
+        clear(k, y.row(i), k.whole(0), y.step)
+    left = Factor(turn.pointer, turn.step, k.whole(1))
+    subtract_product(k, y.row(0), y.step, left, g.row(0), g.step, n, g.step, n)
+    with k.loop(0, n) as i, k.loop(0, g.step, k.lanes) as j:
+        g.row(i).put(j, -y.row(i).vector(j))
 
 
 def _orthogonalise(k: Language, g: Matrix, turn: Matrix, n: X) -> None:

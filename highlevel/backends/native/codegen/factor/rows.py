@@ -62,6 +62,11 @@ def scale(k: Language, x: Row, factor: X, start: X, stop: X) -> None:
         x.put(j, x.vector(j) * factor)
 
 
+def clear(k: Language, x: Row, start: X, stop: X) -> None:
+    with k.loop(start, stop, k.lanes) as j:
+        x.put(j, 0.0)
+
+
 def copy(k: Language, goal: Row, source: Row, start: X, stop: X) -> None:
     with k.loop(start, stop, k.lanes) as j:
         goal.put(j, source.vector(j))
@@ -245,7 +250,5 @@ def is_wanted(k: Language, pointer: Value) -> X:
 
 def identity(k: Language, a: Matrix, rows: X, stop: Number) -> None:
     with k.loop(0, rows) as i:
-        row = a.row(i)
-        with k.loop(0, stop, k.lanes) as j:
-            row.put(j, 0.0)
-        row[i] = 1.0
+        clear(k, a.row(i), k.whole(0), k.whole(stop))
+        a[i, i] = 1.0
