@@ -1,0 +1,514 @@
+"""Fourier transforms as machine code: stages of small transforms, each a loop over whole vectors.
+
+Real and imaginary parts lie in arrays of their own. A line is transformed by one thread; where a single line gives no
+whole vectors, as many lines as a vector has lanes are transformed side by side. Every line sees the same operations in
+the same order, alone or not, so its result is the same to the bit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from llvmlite import ir
+
+from highlevel.ir import DType
+from highlevel.ir.dtypes import float64
+
+from ..cache import Unit
+from .contraction.values import I32, I64, POINTER, Builder, Literal, Value, computed_in
+from .factor.language import Language, Number, Row, X
+from .fourier_plan import (
+    KEPT,
+    Numbers,
+    Stage,
+    chirp,
+    chirp_filter,
+    coarse_and_fine,
+    convolution_size,
+    is_smooth,
+    stages_of,
+    table_entries,
+    twiddles,
+)
+from .kernel import forward, kernel
+from .targets import Target
+
+LINE_BYTES = 64
+
+
+# Complex numbers -----------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True, eq=False)
+class Z:
+    """A complex number, or a vector of them, in registers."""
+
+    re: X
+    im: X
+
+    def __add__(self, other: Z) -> Z:
+        return Z(self.re + other.re, self.im + other.im)
+
+    def __sub__(self, other: Z) -> Z:
+        return Z(self.re - other.re, self.im - other.im)
+
+    def __mul__(self, other: Z) -> Z:
+        k = self.re.k
+        return Z(
+            k.fma(self.re, other.re, -(self.im * other.im)),
+            k.fma(self.re, other.im, self.im * other.re),
+        )
+
+    def scaled(self, factor: float) -> Z:
+        return self if factor == 1.0 else Z(self.re * factor, self.im * factor)
+
+    def plus(self, factor: float, other: Z) -> Z:
+        """self + factor · other"""
+        k = self.re.k
+        return Z(k.fma(other.re, factor, self.re), k.fma(other.im, factor, self.im))
+
+    @property
+    def turned(self) -> Z:
+        """−i · self"""
+        return Z(self.im, -self.re)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """Complex numbers in memory."""
+
+    re: Row
+    im: Row
+
+    @classmethod
+    def at(cls, k: Language, re: Value, im: Value) -> Line:
+        return cls(k.row(re), k.row(im))
+
+    def __getitem__(self, j: Number) -> Z:
+        return Z(self.re[j], self.im[j])
+
+    def __setitem__(self, j: Number, value: Z) -> None:
+        self.re[j], self.im[j] = value.re, value.im
+
+    def vector(self, j: Number) -> Z:
+        return Z(self.re.vector(j), self.im.vector(j))
+
+    def put(self, j: Number, value: Z) -> None:
+        self.re.put(j, value.re)
+        self.im.put(j, value.im)
+
+    @property
+    def swapped(self) -> Line:
+        """Real and imaginary parts exchanged: what makes a transform its own inverse."""
+        return Line(self.im, self.re)
+
+
+# Stages --------------------------------------------------------------------------------------------------------------
+def butterfly(a: Sequence[Z]) -> list[Z]:
+    """The transform of a few numbers."""
+    if len(a) == 2:
+        return [a[0] + a[1], a[0] - a[1]]
+    if len(a) == 4:
+        even, odd = (a[0] + a[2], a[0] - a[2]), (a[1] + a[3], (a[1] - a[3]).turned)
+        return [even[0] + odd[0], even[1] + odd[1], even[0] - odd[0], even[1] - odd[1]]
+    size, half = len(a), range(1, len(a) // 2 + 1)
+    sums, differences = [a[j] + a[-j] for j in half], [(a[j] - a[-j]).turned for j in half]
+    first = a[0]
+    for total in sums:
+        first = first + total
+    results = [first] * size
+    for i in half:
+        cosines, sines = a[0], differences[0].scaled(_part(math.sin, i, size))
+        for j in half:
+            cosines = cosines.plus(_part(math.cos, i * j, size), sums[j - 1])
+            if j > 1:
+                sines = sines.plus(_part(math.sin, i * j, size), differences[j - 1])
+        results[i], results[size - i] = cosines + sines, cosines - sines
+    return results
+
+
+def _part(function: Callable[[float], float], i: int, size: int) -> float:
+    return function(2 * math.pi * (i % size) / size)
+
+
+def emit_stage(k: Language, stage: Stage, size: int, x: Line, y: Line, table: Line, scale: float) -> None:
+    """y = one stage of x; `size` elements, those of lines side by side included."""
+    step = size // stage.radix  # between the numbers that are transformed together
+    if stage.stride >= k.lanes:
+        _emit_wide(k, stage, step, x, y, table, scale)
+    elif k.lanes % stage.stride == 0 and step % k.lanes == 0:
+        _emit_narrow(k, stage, step, x, y, table, scale)
+    else:
+        with k.loop(0, stage.count) as p:
+            factors = _factors(stage, lambda j: table[_entry(stage, j, p)])
+            with k.loop(0, stage.stride) as q:
+                read = [x[p * stage.stride + q + step * j] for j in range(stage.radix)]
+                for j, value in enumerate(_transformed(read, factors, scale)):
+                    y[(p * stage.radix + j) * stage.stride + q] = value
+
+
+def _emit_wide(k: Language, stage: Stage, step: int, x: Line, y: Line, table: Line, scale: float) -> None:
+    """Vectors along the stride; what is left over by scalars."""
+    whole = stage.stride // k.lanes * k.lanes
+    with k.loop(0, stage.count) as p:
+        factors = _factors(stage, lambda j: table[_entry(stage, j, p)])
+        source, goal = p * stage.stride, p * (stage.radix * stage.stride)
+        with k.loop(0, whole, k.lanes) as q:
+            read = [x.vector(source + q + step * j) for j in range(stage.radix)]
+            for j, value in enumerate(_transformed(read, factors, scale)):
+                y.put(goal + q + stage.stride * j, value)
+        with k.loop(whole, stage.stride) as q:
+            read = [x[source + q + step * j] for j in range(stage.radix)]
+            for j, value in enumerate(_transformed(read, factors, scale)):
+                y[goal + q + stage.stride * j] = value
+
+
+def _emit_narrow(k: Language, stage: Stage, step: int, x: Line, y: Line, table: Line, scale: float) -> None:
+    """Vectors across several p, whose results are put in order by shuffling."""
+    with k.loop(0, step, k.lanes) as t:
+        p = t // stage.stride
+        factors = _factors(stage, lambda j: _repeated(k, table, _entry(stage, j, p), stage.stride))
+        read = [x.vector(t + step * j) for j in range(stage.radix)]
+        results = _transformed(read, factors, scale)
+        real = _interleaved(k, [value.re for value in results], stage.stride)
+        imaginary = _interleaved(k, [value.im for value in results], stage.stride)
+        for j, (re, im) in enumerate(zip(real, imaginary, strict=True)):
+            y.put(t * stage.radix + j * k.lanes, Z(re, im))
+
+
+def _entry(stage: Stage, j: int, p: X) -> X:
+    return p + (stage.table + (j - 1) * stage.count)
+
+
+def _factors(stage: Stage, load: Callable[[int], Z]) -> list[Z] | None:
+    return [load(j) for j in range(1, stage.radix)] if stage.count > 1 else None
+
+
+def _transformed(read: Sequence[Z], factors: Sequence[Z] | None, scale: float) -> list[Z]:
+    results = butterfly(read)
+    if factors is not None:
+        results = [results[0], *(value * factor for value, factor in zip(results[1:], factors, strict=True))]
+    return [value.scaled(scale) for value in results]
+
+
+def _repeated(k: Language, table: Line, start: X, times: int) -> Z:
+    """Consecutive elements, each in as many lanes."""
+
+    def part(row: Row) -> X:
+        kind = ir.VectorType(k.real, k.lanes // times)
+        loaded = k.builder.load(row.at(start), typ=kind, align=k.dtype.size_bytes)
+        return _shuffled(k, loaded, [lane // times for lane in range(k.lanes)])
+
+    return Z(part(table.re), part(table.im))
+
+
+def _interleaved(k: Language, vectors: Sequence[X], stride: int) -> list[X]:
+    """Runs of `stride` lanes, from each vector in turn."""
+    parts = [vector.value for vector in vectors]
+    while len(parts) > 1:
+        width = 2 * parts[0].type.count
+        mask = ir.Constant(ir.VectorType(I32, width), list(range(width)))
+        parts = [k.builder.shuffle_vector(a, b, mask) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    lanes, count = k.lanes, len(vectors)
+
+    def source(place: int) -> int:
+        run, lane = divmod(place, stride)
+        return run % count * lanes + run // count * stride + lane
+
+    return [_shuffled(k, parts[0], [source(v * lanes + lane) for lane in range(lanes)]) for v in range(count)]
+
+
+def _shuffled(k: Language, vector: Value, lanes: Sequence[int]) -> X:
+    mask = ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes))
+    return X(k.builder.shuffle_vector(vector, Literal(vector.type, "poison"), mask), k)
+
+
+def emit_stages(
+    k: Language,
+    stages: Sequence[Stage],
+    size: int,
+    source: Line,
+    work: tuple[Line, Line],
+    table: Line,
+    goal: Line | None = None,
+    scale: float = 1.0,
+) -> Line:
+    """The transform of `source`, which may be work[0]; in `goal`, or where it is returned."""
+    lines = [source, *(work[(i + 1) % 2] for i in range(len(stages)))]
+    if goal is not None:
+        lines[-1] = goal
+    for i, stage in enumerate(stages):
+        last = i == len(stages) - 1
+        emit_stage(k, stage, size, lines[i], lines[i + 1], table, scale if last else 1.0)
+    return lines[-1]
+
+
+# Transforms ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """The transform of lines of one length and type: its functions, and the memory that they take.
+
+    lines: how many there are, roughly: only whether they are worth transforming side by side follows from it
+    scale: the result is multiplied with it
+    kept:  complex numbers that may be data of a unit
+    """
+
+    size: int
+    dtype: DType
+    target: Target
+    lines: int
+    scale: float = 1.0
+    kept: int = KEPT
+
+    @property
+    def number(self) -> DType:
+        return computed_in(self.dtype)
+
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes(8 * self.number.size_bytes)
+
+    @property
+    def smooth(self) -> bool:
+        return is_smooth(self.size)
+
+    @property
+    def length(self) -> int:
+        """Of the transforms that are made: of the line itself, or of Bluestein's convolution."""
+        return self.size if self.smooth else convolution_size(self.size, self.lanes)
+
+    @property
+    def group(self) -> int:
+        """How many lines are transformed side by side."""
+        alone = all(s.stride >= self.lanes or self._is_narrow(s) for s in stages_of(self.length, 1))
+        return 1 if alone or 2 * self.lines < self.lanes else self.lanes
+
+    def _is_narrow(self, stage: Stage) -> bool:
+        return self.lanes % stage.stride == 0 and (self.length // stage.radix) % self.lanes == 0
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return stages_of(self.length, self.group)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all tables are data of the unit."""
+        return max(self.length, table_entries(self.stages)) <= self.kept
+
+    # Memory ----------------------------------------------------------------------------------------------------------
+    def _bytes(self, count: int) -> int:
+        return -(-count * self.number.size_bytes // LINE_BYTES) * LINE_BYTES
+
+    @property
+    def _tables(self) -> list[int]:
+        """Elements of the tables: of factors; with Bluestein, of the chirp and of the filter."""
+        padded = -(-self.size // self.lanes) * self.lanes
+        return [max(1, table_entries(self.stages)), *(() if self.smooth else (padded, self.length))]
+
+    @property
+    def shared_bytes(self) -> int:
+        return 0 if self.is_kept else sum(2 * self._bytes(count) for count in self._tables)
+
+    @property
+    def thread_bytes(self) -> int:
+        return 4 * self._bytes(self.length * self.group)
+
+    def _work(self, k: Language, workspace: Value, tid: Value) -> tuple[Line, Line]:
+        """This thread's memory."""
+        own = k.builder.mul(k.builder.sext(tid, I64), I64(self.thread_bytes))
+        base = forward(k.builder, forward(k.builder, workspace, self.shared_bytes), own)
+        step = self._bytes(self.length * self.group)
+        parts = [forward(k.builder, base, i * step) for i in range(4)]
+        return Line.at(k, *parts[:2]), Line.at(k, *parts[2:])
+
+    def _shared(self, k: Language, workspace: Value) -> list[Line]:
+        """The tables: data of this unit, or in the workspace."""
+        if self.is_kept:
+            found = [twiddles(self.length, self.stages)]
+            if not self.smooth:
+                found += [chirp(self.size), chirp_filter(self.size, self.length)]
+            pairs = zip(found, self._tables, ("factors", "chirp", "filter"), strict=False)
+            return [_data(k, np.pad(numbers, (0, count - len(numbers))), name) for numbers, count, name in pairs]
+        lines, offset = [], 0
+        for count in self._tables:
+            parts = [forward(k.builder, workspace, offset + i * self._bytes(count)) for i in range(2)]
+            lines.append(Line.at(k, *parts))
+            offset += 2 * self._bytes(count)
+        return lines
+
+    # Functions -------------------------------------------------------------------------------------------------------
+    def unit(self) -> Unit:
+        """`kernel(begin, end, tid, workspace, re, im, goal_re, goal_im)`: transforms lines begin … end − 1.
+
+        `begin` has to be a multiple of `group`.
+        """
+
+        def write(builder: Builder, begin: Value, end: Value, tid: Value, workspace: Value, *arrays: Value) -> None:
+            k = Language(builder, self.number, self.target)
+            work, tables = self._work(k, workspace, tid), self._shared(k, workspace)
+            emit = self._emit_group if self.smooth else self._emit_chirped
+            with k.loop(X(begin, k), X(end, k), self.group) as first:
+                count = k.minimum(X(end, k) - first, self.group)
+                starts = [forward(builder, a, (first * self.size).value, self.dtype.size_bytes) for a in arrays]
+                emit(k, starts, count, work, tables)
+
+        return kernel(self.target, [I64, I64, I32, *[POINTER] * 5], write, level=2)
+
+    def _emit_group(
+        self, k: Language, arrays: Sequence[Value], count: X, work: tuple[Line, Line], tables: Sequence[Line]
+    ) -> None:
+        size = self.length * self.group
+        if self.group == 1 and self.stages and self.dtype is self.number:
+            source, goal = Line.at(k, *arrays[:2]), Line.at(k, *arrays[2:])
+            emit_stages(k, self.stages, size, source, work, tables[0], goal, self.scale)
+            return
+        self._load(k, arrays[:2], count, work[0])
+        result = emit_stages(k, self.stages, size, work[0], work, tables[0], None, self.scale)
+        self._store(k, arrays[2:], count, result)
+
+    def _load(self, k: Language, arrays: Sequence[Value], count: X, goal: Line) -> None:
+        """Lines side by side; zeros where there is none."""
+        for array, row in zip(arrays, (goal.re, goal.im), strict=True):
+            with k.loop(0, count) as line, k.loop(0, self.size) as j:
+                row[j * self.group + line] = k.read(array, line * self.size + j, self.dtype)
+            with k.loop(count, self.group) as line, k.loop(0, self.size) as j:
+                row[j * self.group + line] = 0.0
+
+    def _store(self, k: Language, arrays: Sequence[Value], count: X, source: Line) -> None:
+        for array, row in zip(arrays, (source.re, source.im), strict=True):
+            with k.loop(0, count) as line, k.loop(0, self.size) as j:
+                k.write(array, line * self.size + j, self.dtype, row[j * self.group + line])
+
+    def _emit_chirped(
+        self, k: Language, arrays: Sequence[Value], count: X, work: tuple[Line, Line], tables: Sequence[Line]
+    ) -> None:
+        """x · chirp, convolved with the conjugate chirp, times the chirp again."""
+        table, wave, spectrum = tables
+        padded, line = self._tables[1], work[0]
+        self._load(k, arrays[:2], count, line)
+        _clear(k, line, self.size, padded)
+        _multiply(k, line, wave, padded)
+        with k.loop(padded, self.length, k.lanes) as j:
+            zero = k.constant(k.vector, 0.0)
+            line.put(j, Z(zero, zero))
+        line = self._transform(k, work, table)
+        _multiply(k, line, spectrum, self.length)
+        other = work[1] if line is work[0] else work[0]
+        line = self._transform(k, (line.swapped, other.swapped), table).swapped
+        _multiply(k, line, wave, padded, self.scale)
+        self._store(k, arrays[2:], count, line)
+
+    def _transform(self, k: Language, work: tuple[Line, Line], table: Line) -> Line:
+        """The transform of work[0], as a call; where it is."""
+
+        def write(k: Language, *pointers: Value) -> None:
+            lines = [Line.at(k, pointers[i], pointers[i + 1]) for i in (0, 2, 4)]
+            emit_stages(k, self.stages, self.length, lines[0], (lines[0], lines[1]), lines[2])
+
+        function = k.function("transform", [POINTER] * 6, write)
+        pointers = [row.pointer for line in (*work, table) for row in (line.re, line.im)]
+        k.builder.call(function, pointers)
+        return work[len(self.stages) % 2]
+
+    # Tables that are computed ----------------------------------------------------------------------------------------
+    @property
+    def table_units(self) -> int:
+        """How much there is to compute before lines are transformed."""
+        return 0 if self.is_kept else sum(self._tables[:2])
+
+    def tables_unit(self) -> Unit:
+        """`kernel(begin, end, workspace)`: the factors and the chirp, entries begin … end − 1."""
+
+        def write(builder: Builder, begin: Value, end: Value, workspace: Value) -> None:
+            k = Language(builder, self.number, self.target)
+            tables = self._shared(k, workspace)
+            first, last = X(begin, k), X(end, k)
+            root = _Roots.of(k, self.length, "roots")
+            for stage in self.stages:
+                with _part_of(k, first, last, stage.table, stage.entries) as u:
+                    j, p = u // stage.count + 1, u % stage.count
+                    tables[0][u + stage.table] = root[j * p * (self.length // stage.length)]
+            if not self.smooth:
+                root = _Roots.of(k, 2 * self.size, "chirp_roots")
+                with _part_of(k, first, last, self._tables[0], self.size) as j:
+                    tables[1][j] = root[j * j % (2 * self.size)]
+                with _part_of(k, first, last, self._tables[0] + self.size, self._tables[1] - self.size) as j:
+                    tables[1][j + self.size] = Z(k.number(0.0), k.number(0.0))
+
+        return kernel(self.target, [I64, I64, POINTER], write, level=2)
+
+    def filter_unit(self) -> Unit:
+        """`kernel(tid, workspace)`: the transform of the conjugate chirp, which the tables of the chirp precede."""
+
+        def write(builder: Builder, tid: Value, workspace: Value) -> None:
+            k = Language(builder, self.number, self.target)
+            table, wave, spectrum = self._shared(k, workspace)
+            work = self._work(k, workspace, tid)
+            _clear(k, work[0], 0, self.length)
+            with k.loop(0, self.size) as j:
+                value = Z(wave.re[j], -wave.im[j]).scaled(1.0 / self.length)
+                work[0][j] = value
+                with k.when(j > 0):
+                    work[0][self.length - j] = value
+            result = self._transform(k, work, table)
+            with k.loop(0, self.length, k.lanes) as j:
+                spectrum.put(j, result.vector(j))
+
+        return kernel(self.target, [I32, POINTER], write, level=2)
+
+
+def _clear(k: Language, line: Line, start: int, stop: int) -> None:
+    with k.loop(start, stop) as j:
+        line[j] = Z(k.number(0.0), k.number(0.0))
+
+
+def _multiply(k: Language, line: Line, by: Line, count: int, scale: float = 1.0) -> None:
+    with k.loop(0, count, k.lanes) as j:
+        line.put(j, (line.vector(j) * by.vector(j)).scaled(scale))
+
+
+def _part_of(k: Language, first: X, last: X, start: int, count: int) -> AbstractContextManager[X]:
+    """A loop over those of `count` things, the first of which has the number `start`, that are in first … last − 1."""
+    return k.loop(k.maximum(first - start, 0), k.minimum(last - start, count))
+
+
+def _data(k: Language, numbers: Numbers, name: str) -> Line:
+    """Numbers as data of the module."""
+    rows = []
+    for part, values in (("re", numbers.real), ("im", numbers.imag)):
+        content = bytearray(np.ascontiguousarray(values, k.dtype.numpy).tobytes())
+        kind = ir.ArrayType(ir.IntType(8), len(content))
+        data = ir.GlobalVariable(k.builder.module, kind, f"{name}_{part}")
+        data.linkage, data.global_constant, data.align = "private", True, LINE_BYTES
+        data.initializer = ir.Constant(kind, content)
+        rows.append(k.row(data))
+    return Line(*rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Roots:
+    """Roots of unity from two small tables, in double precision."""
+
+    k: Language
+    wide: Language
+    shift: int
+    coarse: Line
+    fine: Line
+
+    @classmethod
+    def of(cls, k: Language, size: int, name: str) -> _Roots:
+        wide = replace(k, dtype=float64)
+        shift, coarse, fine = coarse_and_fine(size)
+        return cls(k, wide, shift, _data(wide, coarse, f"{name}_coarse"), _data(wide, fine, f"{name}_fine"))
+
+    def __getitem__(self, j: X) -> Z:
+        a = self.coarse[j // (1 << self.shift)]
+        value = a + a * self.fine[j % (1 << self.shift)]
+        return Z(self._narrow(value.re), self._narrow(value.im))
+
+    def _narrow(self, x: X) -> X:
+        if self.k.dtype is float64:
+            return X(x.value, self.k)
+        return X(self.k.builder.fptrunc(x.value, self.k.real), self.k)
