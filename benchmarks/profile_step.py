@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import os
 import statistics
 import time
@@ -29,21 +30,23 @@ from report import table
 from workloads import WORKLOADS, Workload, find
 
 import highlevel as hl
+from highlevel.backends.native.devices.sequencer import HEAD
 from highlevel.backends.native.lower.task import Argument, Call, Task
 from highlevel.backends.native.program import Branch, Loop, Program, While, size_bytes
 
 SECONDS = 0.01  # of processor time, per measurement of a kernel
-CALL_US = 1.5  # a foreign call costs about as much
+LEAST_S = 5e-8  # what a kernel takes at least
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A task with the address of every buffer, and how often a step runs it."""
+    """A task with the address of every buffer, the shapes of what it writes, and how often a step runs it."""
 
     task: Task
     addresses: Mapping[str, int]
     workspace: int
     bytes_moved: int
+    shapes: str
     times: int
 
 
@@ -52,6 +55,7 @@ class Line:
     """Kernels that are the same: their sum."""
 
     name: str
+    shapes: str
     origins: list[str]
     count: int = 0
     seconds: float = 0.0
@@ -63,16 +67,19 @@ def located(program: Program, arena: int, addresses: Mapping[str, int], times: i
     """All tasks of a program, those of loops with their first slices."""
     places = {name: arena + offset for name, offset in program.memory.offsets.items()} | dict(addresses)
 
-    def sizes(task: Task) -> int:
-        return sum(size_bytes(program.buffers[name]) for name in (*task.reads, *task.writes))
+    def found(task: Task, work: int) -> Located:
+        buffers = [program.buffers[name] for name in (*task.reads, *task.writes)]
+        written = ["×".join(map(str, buffer.shape)) or "1" for buffer in buffers[len(task.reads) :]]
+        shapes = ", ".join(written[:2]) + (f" … ({len(written)})" if len(written) > 2 else "")
+        return Located(task, places, work, sum(map(size_bytes, buffers)), shapes, times)
 
     for i, step in enumerate(program.steps):
         work = places.get(f"work{i}", arena)
         match step:
             case Task():
-                yield Located(step, places, work, sizes(step), times)
+                yield found(step, work)
             case Loop():
-                yield from (Located(task, places, work, sizes(task), times) for task in step.prologue)
+                yield from (found(task, work) for task in step.prologue)
                 outside = [places[name] for name in (*step.constants, *step.ends, *step.sequences)]
                 results = [places[name] for name in (*step.ends, *step.stacks)]
                 inside = dict(zip(step.body.inputs, outside, strict=False))
@@ -120,21 +127,37 @@ def seconds_of(calls: Sequence[Callable[[], None]]) -> float:
             for call in calls:
                 call()
         found.append((time.thread_time() - start) / repeats)
-    return max(statistics.median(found) - len(calls) * CALL_US * 1e-6, 0.0)
+    return max(statistics.median(found) - len(calls) * call_seconds(), LEAST_S)
+
+
+@functools.cache
+def call_seconds() -> float:
+    """What it costs to call a function that does nothing, with five arguments."""
+    function = ctypes.CFUNCTYPE(ctypes.c_long, *[ctypes.c_long] * 5)(("labs", ctypes.CDLL(None)))
+    arguments = [ctypes.c_long(0)] * 5
+    times = []
+    for _ in range(5):
+        start = time.thread_time()
+        for _ in range(2000):
+            function(*arguments)
+        times.append((time.thread_time() - start) / 2000)
+    return min(times)
 
 
 def lines(program: Program, executable: Any) -> list[Line]:
     """The kernels of a program, costliest first."""
     names = [*program.inputs, *program.results]
-    addresses = dict(zip(names, [int(a) for a in executable.frame[1:]], strict=True))
+    addresses = dict(zip(names, map(int, executable.frame[HEAD + 1 :]), strict=False))
     arena = executable.arena.address(program.memory.size_bytes)
     known: dict[Any, tuple[Line, float]] = {}
     for place in located(program, arena, addresses):
         task = place.task
-        key = task.name, place.bytes_moved, tuple((call.unit.key, call.units) for call in task.phases)
+        if task.callback is not None:
+            continue  # computed by a function in Python
+        key = place.bytes_moved, tuple((call.unit.key, call.units) for call in task.phases)
         if key not in known:
-            seconds = seconds_of([bound_call(call, place, executable.step.code) for call in task.phases])
-            known[key] = Line(task.name, []), seconds
+            seconds = seconds_of([bound_call(call, place, executable.code) for call in task.phases])
+            known[key] = Line(task.name, place.shapes, []), seconds
         line, seconds = known[key]
         line.origins += task.origins
         line.count += place.times
@@ -184,7 +207,7 @@ def profile(workload: Workload, kind: str, batch: int | None) -> tuple[list[Line
 def fill_frame(executable: Any, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
     """Gives an executable inputs and outputs that stay where they are for as long as the list does."""
     kept = []
-    for place, symbol in enumerate(executable.graph.inputs, start=1):
+    for place, symbol in enumerate(executable.graph.inputs, start=HEAD + 1):
         data = next((a for a in (x, y) if a.shape == symbol.shape), np.ones(symbol.shape))
         kept.append(np.ascontiguousarray(data, symbol.dtype.numpy))
         executable.frame[place] = kept[-1].ctypes.data
@@ -201,27 +224,27 @@ def report(workload: Workload, kind: str, batch: int | None, top: int) -> str:
     total = sum(line.seconds for line in found)
     head = (
         f"{workload.name}, {kind}, one thread: a step takes {whole * 1e3:.1f} ms, the sum of its {len(found)} "
-        f"different kernels, each run alone, {total * 1e3:.1f} ms. The machine: {peak / 1e9:.0f} GFLOP/s in the micro-kernel, "
-        f"{copied / 1e9:.0f} GB/s copying.\n\n"
+        f"different kernels, each run alone, {total * 1e3:.1f} ms. The machine: {peak / 1e9:.0f} GFLOP/s in the "
+        f"micro-kernel, {copied / 1e9:.0f} GB/s copying.\n\n"
     )
     rows = []
     for line in found[:top]:
         layers = list(dict.fromkeys(line.origins))
         where = ", ".join(layers[:2]) + (f" … ({len(layers)})" if len(layers) > 2 else "")
-        seconds = max(line.seconds, 1e-9)
-        rates = [line.flops / seconds / 1e9, line.flops / seconds / peak, line.bytes_moved / seconds / 1e9]
+        rate = line.flops / line.seconds
         rows.append(
             [
                 f"{line.name} × {line.count}",
+                line.shapes,
                 where,
                 f"{line.seconds * 1e3:.2f}",
                 f"{line.seconds / total:.1%}",
-                f"{rates[0]:.0f}",
-                f"{rates[1]:.0%}",
-                f"{rates[2]:.0f}",
+                f"{rate / 1e9:.0f}",
+                f"{rate / peak:.0%}",
+                f"{line.bytes_moved / line.seconds / 1e9:.1f}",
             ]
         )
-    return head + table(["kernel", "layers", "ms", "share", "GFLOP/s", "of peak", "GB/s"], rows)
+    return head + table(["kernel", "writes", "layers", "ms", "share", "GFLOP/s", "of peak", "GB/s"], rows)
 
 
 def main() -> None:

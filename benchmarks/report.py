@@ -106,6 +106,7 @@ def targets(results: dict[str, Any]) -> list[Target]:
     rows = {label: row["steady_bytes"] for label, row in memory.items() if isinstance(row, dict) and "error" not in row}
     ours, peers = rows.pop(OURS, None), list(rows.values())
     share = ours / min(peers) if ours and peers else None
+    case = memory.get("case", "resnet50")
     found.append(Target(f"{case}, peak memory of a training step, ours ÷ PyTorch", 0.7, share, " ×"))
     overhead = results.get("overhead", {})
     found.append(Target("`predict` of one sample, small MLP", 100.0, overhead.get("predict_us"), " µs"))
