@@ -848,7 +848,7 @@ def test_values(r: Row) -> None:
     "r", [r for r in ROWS if r.traced], ids=[i for r, i in zip(ROWS, IDS, strict=True) if r.traced]
 )
 def test_compiled_is_eager(r: Row) -> None:
-    """The traced program computes what the functions compute one by one."""
+    """The traced program computes what the functions compute one by one; to the bit, but where a compiler reorders."""
     leaves, structure = tree.flatten([list(r.args), r.kwargs])
     places = [i for i, v in enumerate(leaves[: 1 if r.static else None]) if isinstance(v, np.ndarray)]
 
@@ -862,7 +862,10 @@ def test_compiled_is_eager(r: Row) -> None:
     found = hl.jit(run)([leaves[i] for i in places])
     for a, b in zip(as_arrays(ops.OPS[r.name](*r.args, **r.kwargs)), as_arrays(found), strict=True):
         assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
+        if hl.config.backend() == "numpy" or a.dtype.kind != "f":
+            np.testing.assert_array_equal(a, b)
+        else:
+            np.testing.assert_allclose(b, a, rtol=1e-5, atol=r.atol)
 
 
 def differentiable(r: Row) -> bool:

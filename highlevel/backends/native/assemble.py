@@ -60,15 +60,15 @@ def units_of(program: Program) -> list[Unit]:
     return list(units.values())
 
 
-def assemble(program: Program) -> Table:
-    """The table of a program."""
+def assemble(program: Program, nthreads: int) -> Table:
+    """The table of a program that at most so many threads run."""
     foreign = callbacks(program)
     given = 1 + len(program.inputs) + len(program.results) + len(foreign)
     first_result = 1 + len(program.inputs)
     places = {name: (1 + i, 0) for i, name in enumerate(program.inputs)}
     places.update({name: (first_result + i, 0) for i, name in enumerate(program.results)})
-    functions = {id(task): given - len(foreign) + i for i, task in enumerate(foreign)}
-    assembler = _Assembler(given, functions)
+    functions = {id(task): (given - len(foreign) + i, 1 + i) for i, task in enumerate(foreign)}
+    assembler = _Assembler(given, nthreads, functions)
     assembler.program(_Scope(program, (0, 0), places))
     assembler.row(op.END)
     alone = all(call.serial for _, call in assembler.calls)
@@ -97,7 +97,7 @@ class _Scope:
 
     def place(self, name: str) -> Place:
         found = self.places.get(name)
-        return found if found is not None else self.inside(self.program.memory.offsets[name])
+        return found if found is not None else self.inside(self.program.memory.offsets.get(name, 0))
 
     def inside(self, offset: int) -> Place:
         return self.arena[0], self.arena[1] + offset
@@ -105,7 +105,7 @@ class _Scope:
     def region(self, name: str) -> Region:
         if name in self.places:
             return Region(self.program.donated.get(name, name), 0, 1)
-        start = self.program.memory.offsets[name]
+        start = self.program.memory.offsets.get(name, 0)  # what is empty was given no place
         return Region("", start, start + size_bytes(self.program.buffers[name]))
 
 
@@ -140,12 +140,13 @@ class _Touched:
 class _Assembler:
     """Writes the rows of a program and of the programs inside of it."""
 
-    def __init__(self, given: int, callbacks: Mapping[int, int]) -> None:
+    def __init__(self, given: int, nthreads: int, callbacks: Mapping[int, tuple[int, int]]) -> None:
         self.words: list[int] = []
         self.functions: list[tuple[int, str]] = []
         self.calls: list[tuple[Task, Call]] = []
         self.needed = given
-        self._callbacks = callbacks
+        self.nthreads = nthreads
+        self._callbacks = callbacks  # of tasks by id: the base of the function, and the number by which it fails
         self._clear()
 
     def _clear(self) -> None:
@@ -188,7 +189,7 @@ class _Assembler:
     def task(self, scope: _Scope, task: Task, work: int) -> None:
         reads = [scope.region(name) for name in task.reads]
         writes = [scope.region(name) for name in task.writes]
-        if scratch := task.shared_bytes + task.thread_bytes:
+        if scratch := task.workspace_bytes(self.nthreads):
             writes.append(Region("", work, work + scratch))
         for i, call in enumerate(task.phases):
             alone = call.serial and i > 0 and task.phases[i - 1].serial
@@ -198,6 +199,10 @@ class _Assembler:
                 self.barrier()
             self.call(scope, task, call, work)
             self._touch(reads, writes, call.serial)
+        if task.callback is not None:
+            self.barrier()
+            self.row(op.CHECK, self._callbacks[id(task)][1])
+            self.any = True  # all must have looked before another call can fail
 
     def _conflicts(self, reads: Sequence[Region], writes: Sequence[Region], serial: bool) -> bool:
         return (
@@ -217,7 +222,7 @@ class _Assembler:
             elif argument is Argument.WORKSPACE:
                 arguments += scope.inside(work)
             elif argument is Argument.FUNCTION:
-                arguments += (self._callbacks[id(task)], 0)
+                arguments += (self._callbacks[id(task)][0], 0)
             else:
                 arguments += (SPECIAL[argument], 0)
         count = len(call.arguments)

@@ -19,8 +19,9 @@ from highlevel.ir import Graph
 from highlevel.ir.variable import data_epoch
 
 from .assemble import assemble, callbacks, units_of
+from .codegen.targets import Target
 from .devices.device import Device, Memory
-from .devices.sequencer import HEAD
+from .devices.sequencer import FAILED, HEAD
 from .program import Program, leaves_of, plan_program
 
 
@@ -37,29 +38,57 @@ class Arena:
         return self.memory.address
 
 
+class Failures:
+    """What functions that a step calls back have raised; the step ends at its next check."""
+
+    def __init__(self, frame: np.ndarray[Any, Any]) -> None:
+        self.frame = frame
+        self.errors: list[BaseException] = []
+
+    def note(self, number: int, error: BaseException) -> None:
+        self.errors.append(error)
+        self.frame[FAILED] = number
+
+    def take(self) -> BaseException:
+        """The first error; the others say the same. The next run begins without."""
+        first = self.errors[0]
+        self.errors.clear()
+        self.frame[FAILED] = 0
+        return first
+
+
+def plan_graph(graph: Graph, target: Target, nthreads: int) -> Program:
+    """The program of a whole graph: its variables are updated in place."""
+    leaves = [leaf for _, leaf in leaves_of(graph)]
+    places = {id(leaf.value): len(graph.inputs) + i for i, leaf in enumerate(leaves) if leaf.kind == "variable"}
+    n = len(graph.outputs)
+    donated = {n + i: places[id(v)] for i, (v, _) in enumerate(graph.updates) if id(v) in places}
+    return plan_program(graph, target, nthreads, donated)
+
+
 class Executable:
     """A program that is ready to run."""
 
     def __init__(self, graph: Graph, device: Device, arena: Arena, backend: Any, nthreads: int) -> None:
         self.graph, self.device, self.arena, self.backend = graph, device, arena, backend
-        leaves = [leaf for _, leaf in leaves_of(graph)]
-        places = {id(leaf.value): len(graph.inputs) + i for i, leaf in enumerate(leaves) if leaf.kind == "variable"}
-        n = len(graph.outputs)
-        donated = {n + i: places[id(v)] for i, (v, _) in enumerate(graph.updates) if id(v) in places}
-        self.program: Program = plan_program(graph, device.target, nthreads, donated)
+        self.program = plan_graph(graph, device.target, nthreads)
         self.code = device.load(device.compile(units_of(self.program)))
-        self.table = assemble(self.program)
+        self.table = assemble(self.program, nthreads)
         self.step = device.sequence(alone=self.table.alone)
         self.words = np.array(self.table.words, np.int64)
         for place, symbol in self.table.functions:
             self.words[place] = self.code.address(symbol)
-        self._lay_out(leaves)
+        self._lay_out([leaf for _, leaf in leaves_of(graph)])
 
     def _lay_out(self, leaves: Sequence[Any]) -> None:
         graph = self.graph
-        self.failures: list[BaseException] = []
-        self.functions = [task.callback.function(self.failures) for task in callbacks(self.program) if task.callback]
         self.frame = np.zeros(HEAD + self.table.given, np.int64)
+        self.failures = Failures(self.frame)
+        self.functions = [
+            task.callback.function(functools.partial(self.failures.note, number))
+            for number, task in enumerate(callbacks(self.program), start=1)
+            if task.callback is not None
+        ]
         self.frame[:3] = self.words.ctypes.data, self.table.given, self.table.needed
         self.frame_memory = Memory(self.frame.ctypes.data, self.frame.nbytes, None)
         if self.functions:
@@ -90,10 +119,8 @@ class Executable:
                 frame[place] = address_of(array)
                 results.append(array)
             self.device.run(self.step, self.frame_memory)
-            if self.failures:  # of the first call back; the others followed from it, or say the same
-                failure = self.failures[0]
-                self.failures.clear()
-                raise failure
+            if self.failures.errors:
+                raise self.failures.take()
         return results
 
     def _bind(self) -> None:

@@ -20,15 +20,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from highlevel.ir import Graph, Node, Symbol
-from highlevel.ir.graph import Leaf, key_of
+from highlevel.ir.graph import Leaf, Origin, key_of
 
 from .codegen import indexing as ix
 from .codegen.targets import Target
-from .lower import contraction_task, loop_task, lower
+from .lower import contraction_task, loop_task, lower, supports_epilogue
 from .lower.task import Task
-from .schedule.contraction import Contraction
+from .schedule.contraction import Contraction, View
 from .schedule.fuse import Fusion, is_loop, plan_fusion
-from .schedule.kernel import Buffer, Load, LoopKernel, Output
+from .schedule.kernel import Apply, Buffer, Load, LoopKernel, Output, Term, Total
 from .schedule.memory import MemoryPlan, Value, plan_memory
 from .schedule.order import Task as Ordered
 from .schedule.order import plan_order
@@ -114,6 +114,7 @@ class Program:
     donated: results (by name) that are the same memory as an input
     buffers: all buffers by name
     memory:  places of the others in the arena, and of the workspace of step i, called `work<i>`
+    sources: where buffers come from, by name: layers, lines of code
     """
 
     inputs: tuple[str, ...]
@@ -123,6 +124,7 @@ class Program:
     buffers: Mapping[str, Buffer]
     steps: tuple[Step, ...]
     memory: MemoryPlan
+    sources: Mapping[str, Origin] = field(default_factory=dict)
 
     def tasks(self) -> Iterable[Task]:
         """All tasks, those of bodies included."""
@@ -173,13 +175,20 @@ class _Planner:
         leaves = leaves_of(self.graph)
         self.inputs = tuple(self._input(symbol) for symbol in (*self.graph.inputs, *(symbol for symbol, _ in leaves)))
         self._lower()
-        results, after = self._results()
-        steps = self._in_order(after)
+        lowered = len(self.steps)
+        for direct in (True, False):  # the second time if results over their inputs made steps wait for each other
+            del self.steps[lowered:]
+            results, after = self._results(direct)
+            steps = self._in_order(after)
+            if steps is not None:
+                break
+        assert steps is not None, "steps that wait for each other"
         donated = {results[r]: self.inputs[i] for r, i in self.donated.items()}
         memory = self._memory(steps, {*self.inputs, *results})
-        return Program(
-            self.inputs, tuple(leaf for _, leaf in leaves), results, donated, self.buffers, tuple(steps), memory
-        )
+        origins = {node.id: node.origin for node in self.graph.nodes()}
+        sources = {buffer.name: origins[key[0]] for key, buffer in self.fusion.buffers.items()}
+        leaves_only = tuple(leaf for _, leaf in leaves)
+        return Program(self.inputs, leaves_only, results, donated, self.buffers, tuple(steps), memory, sources)
 
     def _input(self, symbol: Symbol) -> str:
         buffer = self.fusion.buffers.get(key_of(symbol))
@@ -215,7 +224,7 @@ class _Planner:
             if contraction is not None:
                 if size_bytes(contraction.result.buffer):
                     position = positions[contraction.result.buffer.name]
-                    self.steps.append((position, contraction_task(contraction, self.target)))
+                    self.steps += [(position, task) for task in self._contraction(contraction)]
                 continue
             # A view has the shape that the node sees, in the memory of what it is a view of.
             reads = [replace(self.buffers[self.name_of(s)], shape=s.shape) for s in node.inputs]
@@ -236,6 +245,21 @@ class _Planner:
                 return self._call(node, reads, writes)
         spare = [self._new_buffer("spare", spec) if w is None else w for w, spec in zip(writes, node.specs, strict=True)]
         return lower(node, reads, spare, self.target)
+
+    def _contraction(self, c: Contraction) -> list[Task]:
+        """A contraction; where its code cannot do what is done to its result, that is a kernel of its own."""
+        if supports_epilogue(c):
+            return [contraction_task(c, self.target)]
+        assert c.epilogue is not None
+        raw = self._new_buffer("product", c.node.specs[0])
+        axes = tuple((f"i{axis}", size) for axis, size in enumerate(raw.shape))
+        at = tuple(ix.var(name, size) for name, size in axes)
+        goal = ix.add(*(ix.mul(x, step) for x, step in zip(at, c.result.strides, strict=True)), ix.const(c.result.offset))
+        term = _with_product(c.epilogue, Load(raw.name, ix.ravel(at, raw.shape), raw.dtype))
+        kernel = LoopKernel(c.node.name, axes, (), (), (Output(c.result.buffer, goal, term, True),), c.origins)
+        dtypes = {name: buffer.dtype for name, buffer in self.buffers.items()}
+        plain = replace(c, result=View.whole(raw), epilogue=None)
+        return [contraction_task(plain, self.target), loop_task(kernel, dtypes, self.target)]
 
     def copy(self, source: Buffer, goal: Buffer) -> Task:
         """A task that copies a buffer; shapes may differ, the elements are the same."""
@@ -328,13 +352,18 @@ class _Planner:
         )
 
     # Results ---------------------------------------------------------------------------------------------------------
-    def _results(self) -> tuple[tuple[str, ...], dict[int, set[int]]]:
-        """The buffer of each result, with the copies that this takes, and which steps must follow which."""
+    def _results(self, over_inputs: bool) -> tuple[tuple[str, ...], dict[int, set[int]]]:
+        """The buffer of each result, with the copies that this takes, and which steps must follow which.
+
+        over_inputs: whether steps may write donated results over their inputs, rather than elsewhere to be copied
+        """
         writers = {name: i for i, (_, step) in enumerate(self.steps) for name in step.writes}
         readers: dict[str, set[int]] = {}
         for i, (_, step) in enumerate(self.steps):
             for name in step.reads:
                 readers.setdefault(name, set()).add(i)
+        fallible = {i for i, (_, step) in enumerate(self.steps) if isinstance(step, Task) and step.callback}
+        ancestors = self._ancestors(writers) if over_inputs and self.donated else []
         results: list[str] = []
         after: dict[int, set[int]] = {}
         late: list[tuple[Task, str | None]] = []  # copies at the end, and the input over which they write
@@ -345,9 +374,10 @@ class _Planner:
             empty = not size_bytes(self.buffers[name])
             direct = (name in writers or empty) and name not in results and name not in self.inputs
             if direct and old is not None and name in writers:
-                direct = self._may_overwrite(writers[name], name, old, readers)
+                before = readers.get(old, set()) | fallible
+                direct = over_inputs and self._may_overwrite(writers[name], name, old, before, ancestors)
                 if direct:
-                    after.setdefault(writers[name], set()).update(readers.get(old, set()) - {writers[name]})
+                    after.setdefault(writers[name], set()).update(before - {writers[name]})
             if direct or (old == name):
                 results.append(name)
                 continue
@@ -362,25 +392,35 @@ class _Planner:
         for task, old in late:
             if size_bytes(self.buffers[task.writes[0]]):
                 if old is not None:
-                    after[len(self.steps)] = set(readers.get(old, set()))
+                    after[len(self.steps)] = readers.get(old, set()) | fallible
                 self.steps.append((last + 1, task))
         return tuple(results), after
 
-    def _may_overwrite(self, writer: int, name: str, old: str, readers: Mapping[str, set[int]]) -> bool:
-        """Whether a step can write its result over the old value: no reader comes later, itself only element-wise."""
-        position, step = self.steps[writer]
+    def _ancestors(self, writers: Mapping[str, int]) -> list[int]:
+        """For each step, those that it needs, directly or not, as bits of a number."""
+        found = [0] * len(self.steps)
+        for i in _topological(self.steps, {}) or ():
+            for name in self.steps[i][1].reads:
+                j = writers.get(name, i)
+                found[i] |= found[j] | 1 << j if j != i else 0
+        return found
+
+    def _may_overwrite(self, writer: int, name: str, old: str, before: set[int], ancestors: Sequence[int]) -> bool:
+        """Whether a step can write its result over the old value: none that comes before needs it, and it reads
+        the old value at most element by element."""
+        step = self.steps[writer][1]
         if old in step.reads and (name, old) not in step.in_place:
             return False
-        return all(self.steps[reader][0] < position for reader in readers.get(old, set()) - {writer})
+        return not any(ancestors[i] >> writer & 1 for i in before - {writer})
 
     # Order and memory ------------------------------------------------------------------------------------------------
-    def _in_order(self, after: Mapping[int, set[int]]) -> list[Step]:
-        """The steps in an order that can run and keeps little alive."""
+    def _in_order(self, after: Mapping[int, set[int]]) -> list[Step] | None:
+        """The steps in an order that can run and keeps little alive; None if there is none."""
         order = _topological(self.steps, after)
+        if order is None:
+            return None
         steps = [self.steps[i][1] for i in order]
         place = {old: new for new, old in enumerate(order)}
-        if not hasattr(Ordered, "after"):
-            return steps
         tasks = [
             Ordered(str(i), step.reads, step.writes, tuple(sorted(place[j] for j in after.get(old, ()))))
             for i, (old, step) in enumerate(zip(order, steps, strict=True))
@@ -414,12 +454,25 @@ class _Planner:
         return plan_memory(values)
 
 
+def _with_product(term: Term, value: Term) -> Term:
+    """An epilogue with a term in the place of the contraction's value."""
+    match term:
+        case Total():
+            return value
+        case Apply():
+            return replace(term, operands=tuple(_with_product(operand, value) for operand in term.operands))
+    return term
+
+
 def _origins(node: Node) -> tuple[str, ...]:
     return (node.origin.layer,) if node.origin.layer else ()
 
 
-def _topological(steps: Sequence[tuple[int, Step]], after: Mapping[int, set[int]]) -> list[int]:
-    """An order in which every step comes after what it reads was written; by position where there is a choice."""
+def _topological(steps: Sequence[tuple[int, Step]], after: Mapping[int, set[int]]) -> list[int] | None:
+    """An order in which every step comes after what it reads was written; by position where there is a choice.
+
+    None if steps wait for each other.
+    """
     writers = {name: i for i, (_, step) in enumerate(steps) for name in step.writes}
     needs = [
         {writers[name] for name in step.reads if name in writers} - {i} | after.get(i, set())
@@ -440,5 +493,4 @@ def _topological(steps: Sequence[tuple[int, Step]], after: Mapping[int, set[int]
             waiting[j] -= 1
             if not waiting[j]:
                 heapq.heappush(ready, (steps[j][0], j))
-    assert len(order) == len(steps), "steps that wait for each other"
-    return order
+    return order if len(order) == len(steps) else None

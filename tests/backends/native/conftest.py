@@ -53,7 +53,7 @@ def run_task(task: Task, addresses: dict[str, int], nthreads: int) -> None:
     memory = np.full(task.workspace_bytes(nthreads) + 64, 0xA5, np.uint8)
     workspace = memory[-memory.ctypes.data % 64 :].ctypes.data
     failures: list[BaseException] = []
-    back = task.callback.function(failures) if task.callback else None
+    back = task.callback.function(failures.append) if task.callback else None
     common = {WORKSPACE: workspace, FUNCTION: ctypes.cast(back, ctypes.c_void_p).value, **addresses}
     for call in task.phases:
         kinds = [KINDS.get(a, ctypes.c_void_p) for a in call.arguments]

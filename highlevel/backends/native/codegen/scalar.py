@@ -239,7 +239,7 @@ class LlvmScalars:
     def sign(self, x: Scalar) -> Scalar:
         if x.dtype.is_float:
             real = self._real(x)
-            return Scalar(where(real > 0.0, 1.0, where(real < 0.0, -1.0, real)).value, x.dtype)
+            return Scalar(where(real > 0.0, 1.0, where(real < 0.0, -1.0, real + 0.0)).value, x.dtype)  # −0 gives 0
         wanted, zero = x.value.type, constant(x.value.type, 0)
         positive = self.builder.zext(self.builder.icmp_unsigned("!=", x.value, zero), wanted)
         if x.dtype.kind != "int":
@@ -411,7 +411,9 @@ class LlvmScalars:
         return Scalar(self.builder.xor(a.value, b.value), a.dtype)
 
     def shift_left(self, a: Scalar, b: Scalar) -> Scalar:
-        """0 where all bits leave; a negative count counts as a large one."""
+        """0 where all bits leave; a negative count counts as a large one. A bool is a small number, true if not 0."""
+        if a.dtype.is_bool:
+            return a
         wanted, (inside, count) = a.value.type, self._shift_count(b)
         shifted = self.builder.shl(a.value, count)
         return Scalar(self.builder.select(inside, shifted, constant(wanted, 0)), a.dtype)

@@ -14,6 +14,7 @@ A table is an array of 64-bit words, a row is a few of them: its operation, its 
     NEXT     counter, change, end, target        adds `change`, and goes to row `target` unless the counter is at `end`
     UNLESS   base, offset, target                goes to row `target` if the byte there is 0
     GO       target
+    CHECK    failure                             ends the step if that failure was noted
     END
 
 Targets are counted in words from the beginning of the table. Arguments of calls are addresses – a base and an offset –
@@ -21,7 +22,9 @@ or one of the negative bases: BEGIN and END of this thread's share of `units`, c
 A call in mode 1 is made by thread 0 alone, as if it were the only one.
 
 A frame is an array of words: the table's address; how many bases there are, and how many words each thread needs for
-bases and counters (bases of loops and counters come after those that are given); where to note times, or 0; the bases.
+bases and counters (bases of loops and counters come after those that are given); where to note times, or 0; the failure
+that a function called back has noted, or 0; the bases. A CHECK comes after a barrier, and before the next call that can
+fail there is another one, so that all threads find the same.
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ from __future__ import annotations
 from highlevel.backends.native.cache import Unit
 from highlevel.backends.native.codegen.targets import Target
 
-CALL, BARRIER, SET, COUNT, NEXT, UNLESS, GO, END = range(8)
+CALL, BARRIER, SET, COUNT, NEXT, UNLESS, GO, CHECK, END = range(9)
 BASE_BEGIN, BASE_END, BASE_TID, BASE_THREADS = -1, -2, -3, -4
-HEAD = 4  # words of a frame before its bases
+FAILED = 4  # which word of a frame notes failures
+HEAD = 5  # words of a frame before its bases
 MOST_ARGUMENTS = 48
 
 _CLOCK = {
@@ -144,7 +148,7 @@ next:
   %length = call i64 @word(ptr %row, i64 1)
   switch i64 %op, label %done [ i64 {CALL}, label %call i64 {BARRIER}, label %barrier i64 {SET}, label %set
                                 i64 {COUNT}, label %count i64 {NEXT}, label %loop i64 {UNLESS}, label %unless
-                                i64 {GO}, label %go ]
+                                i64 {GO}, label %go i64 {CHECK}, label %check ]
 onward:
   %after = getelementptr i64, ptr %row, i64 %length
   br label %next
@@ -234,6 +238,12 @@ taken:
 go:
   %go.target = call i64 @word(ptr %row, i64 3)
   br label %jump
+check:
+  %failure = call i64 @word(ptr %row, i64 3)
+  %failed.at = getelementptr i64, ptr %frame, i64 {FAILED}
+  %failed = load atomic i64, ptr %failed.at monotonic, align 8
+  %stop = icmp eq i64 %failed, %failure
+  br i1 %stop, label %done, label %onward
 done:
   ret void
 }
@@ -259,6 +269,6 @@ def sequencer(target: Target) -> Unit:
     declaration, clock = _CLOCK.get(target.arch, ("", "add i64 0, 0"))
     text = _TEXT.replace("{CLOCK_DECLARATION}", declaration).replace("{CLOCK}", clock).replace("{APPLY}", _apply())
     text = text.replace("{MOST}", str(MOST_ARGUMENTS)).replace("{HEAD}", str(HEAD))
-    for name in ("CALL", "BARRIER", "SET", "COUNT", "NEXT", "UNLESS", "GO"):
+    for name in ("CALL", "BARRIER", "SET", "COUNT", "NEXT", "UNLESS", "GO", "CHECK", "FAILED"):
         text = text.replace(f"{{{name}}}", str(globals()[name]))
     return Unit(text, target, 1)

@@ -3,11 +3,11 @@
 import importlib
 import pkgutil
 
-from .contraction import contraction_task
+from .contraction import contraction_task, supports_epilogue
 from .loops import loop_task
 from .registry import lower, lowers
 
 for module in pkgutil.iter_modules(__path__):  # each registers its lowerings
     importlib.import_module(f"{__name__}.{module.name}")
 
-__all__ = ["contraction_task", "loop_task", "lower", "lowers"]
+__all__ = ["contraction_task", "loop_task", "lower", "lowers", "supports_epilogue"]

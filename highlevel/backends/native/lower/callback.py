@@ -1,14 +1,14 @@
 """Operators that nobody has written code for: the record's own definition, called back from the step.
 
 A user's operator need not be compiled to be used. Its arrays are handed over as addresses; thread 0 makes the call,
-while the others go on to the next barrier. An exception is kept, and raised when the step is over.
+while the others go on to the next barrier. An exception is kept, ends the step, and is raised when it is over.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,14 +32,14 @@ class Callback:
     operands: tuple[Buffer, ...]
     results: tuple[Buffer, ...]
 
-    def function(self, failures: list[BaseException]) -> Any:
-        """A C function of an array of addresses; what goes wrong is added to `failures`."""
+    def function(self, fail: Callable[[BaseException], None]) -> Any:
+        """A C function of an array of addresses; `fail` is told what goes wrong."""
 
         def call(addresses: Any) -> None:
             try:
                 self._compute(addresses)
             except BaseException as error:
-                failures.append(error)
+                fail(error)
 
         return FUNCTION_TYPE(call)
 

@@ -46,6 +46,8 @@ def _merge_all(
 def _merge(kernel: LoopKernel, outer: Axis, inner: Axis) -> LoopKernel | None:
     """The kernel with one axis, called like the outer one, for the two; None if that leaves divisions."""
     (name, size), (other, width) = outer, inner
+    if not width:
+        return None
     joint = ix.var(name, size * width)
     values = {name: ix.floor_div(joint, width), other: ix.remainder(joint, width)}
     before = sum(_divisions(x) for x in expressions(kernel))
