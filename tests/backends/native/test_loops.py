@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from llvmlite import ir
-
-from highlevel import ops
 from highlevel.backends.native.cache import Object
-from highlevel.backends.native.codegen.loops import emit_kernel
 from highlevel.backends.native.codegen.targets import Target, aarch64, compile_ir, host
 from highlevel.backends.native.devices.loader import link
-from highlevel.backends.native.schedule.collapse import collapse
 from highlevel.backends.native.schedule.fuse import plan_fusion
 from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate
 from highlevel.ir import DType, Spec, as_dtype, trace_graph, tree
+from llvmlite import ir
+
+from highlevel import ops
+from highlevel.backends.native.codegen.loops import emit_kernel
+from highlevel.backends.native.schedule.collapse import collapse
 
 _numbers = itertools.count()
 
@@ -74,7 +74,7 @@ def run(kernel: LoopKernel, buffers: dict[str, np.ndarray], target: Target, part
     """Compiles a kernel and runs it, its rows cut into parts."""
     dtypes = {name: as_dtype(array.dtype) for name, array in buffers.items()}
     name, text = text_of(kernel, dtypes, target)
-    library = link([Object(name, compile_ir(text, target, 3))])
+    library = link([Object(name, compile_ir(text, target, 0))])
     names = (*kernel.reads, *kernel.writes)
     function = library.function(name, ctypes.c_int64, ctypes.c_int64, *[ctypes.c_void_p] * len(names))
     count = kernel.rows[0][1] if kernel.rows else 1

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from highlevel import ops
 from highlevel.backends.native.cache import Object, Unit
 from highlevel.backends.native.codegen.targets import host
 from highlevel.backends.native.devices.loader import link
-from highlevel.backends.native.lower.loops import loop_task
 from highlevel.backends.native.lower.task import BEGIN, END, WORKSPACE, Task
 from highlevel.backends.native.schedule.fuse import plan_fusion
 from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate
 from highlevel.ir import Spec, as_dtype, trace_graph, tree
+
+from highlevel import ops
+from highlevel.backends.native.lower.loops import loop_task
 
 
 def kernels_of(function: Callable[..., Any], shapes: list[tuple[int, ...]], dtype: str) -> tuple[LoopKernel, ...]:

@@ -10,9 +10,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from llvmlite import ir
-
 from highlevel.ir import DType
+from llvmlite import ir
 
 from ..cache import ENTRY, Unit
 from ..codegen import indexing as ix
@@ -38,7 +37,7 @@ def loop_task(kernel: LoopKernel, dtypes: Mapping[str, DType], target: Target) -
         names = tuple(dict.fromkeys((*small.reads, *small.writes)))
         module = ir.Module("")
         emit_kernel(module, _with_canonical_axes(small), ENTRY, types, target)
-        unit = Unit(str(module), target, 2)
+        unit = Unit(str(module), target)
         call = Call(unit, (BEGIN, END, *names), count, _grain(small, count), elements < SERIAL_ELEMENTS)
         phases = (call,)
     return Task(kernel.name, reads, writes, phases, origins=kernel.origins, flops=_flops(kernel))
