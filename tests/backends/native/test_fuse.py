@@ -10,6 +10,7 @@ import pytest
 
 import highlevel as hl
 from highlevel import ops
+from highlevel.backends.native.passes.pipeline import run_passes
 from highlevel.backends.native.schedule.contraction import evaluate as evaluate_contraction
 from highlevel.backends.native.schedule.fuse import Fusion, is_loop, plan_fusion
 from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate
@@ -195,3 +196,127 @@ def test_a_training_step(name: str, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
     loops = [node for node in graph.nodes() if is_loop(node)]
     assert len(fusion.kernels) < 0.4 * len(loops), f"{len(fusion.kernels)} kernels of {len(loops)} operators"
+
+
+# Programs drawn at random ----------------------------------------------------------------------------------------------
+SHAPES = ((4, 5), (2, 3, 4), (1, 6), (5,), (), (0, 3), (3, 1, 4), (2, 1, 1, 3))
+
+
+class Programmer:
+    """Applies operators to what is there already, values reused freely."""
+
+    def __init__(self, rng: np.random.Generator, operands: tuple[Any, ...]) -> None:
+        self.rng = rng
+        self.values = list(operands)
+
+    def pick(self, options: Any) -> Any:
+        return options[int(self.rng.integers(len(options)))]
+
+    def value(self) -> Any:
+        """Late ones more often: programs are deep as well as wide."""
+        count = len(self.values)
+        return self.values[max(int(self.rng.integers(count)), int(self.rng.integers(count)))]
+
+    def like(self, x: Any) -> Any:
+        """Another value of that shape, or one that can be brought to it."""
+        fitting = [y for y in self.values if y.shape == x.shape]
+        small = [y for y in self.values if y.ndim <= x.ndim and _broadcasts(y.shape, x.shape)]
+        y = self.pick(fitting if self.rng.random() < 0.6 else small or fitting)
+        return ops.broadcast_to(y, x.shape)
+
+    def step(self) -> None:
+        makers = (self.unary, self.binary, self.binary, self.movement, self.movement, self.total, self.total)
+        more = (self.relu, self.product, self.other, self.normal, self.normal)
+        found = self.pick((*makers, *more))(self.value())
+        if found is not None and found.size <= 400 and found.ndim <= 4:
+            self.values.append(found)
+
+    def unary(self, x: Any) -> Any:
+        return self.pick((ops.tanh, lambda x: -x, lambda x: x * 0.5, ops.abs, lambda x: ops.exp(-x * x)))(x)
+
+    def binary(self, x: Any) -> Any:
+        y = self.like(x)
+        return self.pick((ops.add, ops.subtract, ops.multiply, ops.maximum))(x, y)
+
+    def relu(self, x: Any) -> Any:
+        return ops.where(x <= 0.0, 0.0, self.like(x)) if self.rng.random() < 0.4 else ops.relu(x)
+
+    def movement(self, x: Any) -> Any:
+        kind = int(self.rng.integers(7))
+        if kind == 0:
+            return ops.transpose(x, [int(a) for a in self.rng.permutation(x.ndim)])
+        if kind == 1:
+            return ops.reshape(x, self.pick(((-1,), (x.size, 1), (1, *x.shape), tuple(s for s in x.shape if s != 1))))
+        if kind == 2 and x.ndim:
+            return ops.concatenate([x, self.like(x)], axis=int(self.rng.integers(x.ndim)))
+        if kind == 3 and x.ndim:
+            return ops.pad(x, [(1, 0)] + [(0, 0)] * (x.ndim - 1), constant_values=2.0)
+        if kind == 4 and x.ndim:
+            return x[1:] if self.rng.random() < 0.5 else x[..., ::2]
+        if kind == 5 and x.ndim:
+            return ops.flip(x, axis=int(self.rng.integers(x.ndim)))
+        return ops.broadcast_to(x, (2, *x.shape))
+
+    def total(self, x: Any) -> Any:
+        axes = tuple(axis for axis in range(x.ndim) if self.rng.random() < 0.5)
+        keep = bool(self.rng.random() < 0.5)
+        if x.size == 0 or self.rng.random() < 0.7:
+            return ops.sum(x, axis=axes, keepdims=keep)
+        return ops.max(x, axis=axes, keepdims=keep)
+
+    def normal(self, x: Any) -> Any:
+        """x about its mean, by its deviation: totals that follow one another."""
+        if not x.size:
+            return x + 1.0
+        axes = tuple(axis for axis in range(x.ndim) if self.rng.random() < 0.5)
+        mean = ops.mean(x, axis=axes, keepdims=True)
+        square = ops.mean((x - mean) * (x - mean), axis=axes, keepdims=True)
+        self.values += [mean, square]
+        return (x - mean) * ops.rsqrt(square + 0.5)
+
+    def product(self, x: Any) -> Any:
+        if x.ndim < 2:
+            return None
+        y = self.pick([y for y in self.values if y.ndim == x.ndim])
+        for b in (y, ops.swapaxes(y, -1, -2), ops.swapaxes(x, -1, -2)):
+            if b.shape[:-2] == x.shape[:-2] and b.shape[-2] == x.shape[-1]:
+                return ops.matmul(x, b) * 0.3
+        return None
+
+    def other(self, x: Any) -> Any:
+        return ops.cumsum(x, axis=0) * 0.2 if x.ndim else None
+
+
+def _broadcasts(shape: tuple[int, ...], goal: tuple[int, ...]) -> bool:
+    return all(a in (1, b) for a, b in zip(shape[::-1], goal[::-1], strict=False))
+
+
+def check_program(seed: int) -> Graph:
+    rng = np.random.default_rng(seed)
+    arrays = [rng.standard_normal(SHAPES[int(rng.integers(len(SHAPES)))]) for _ in range(3)]
+
+    def function(*operands: Any) -> Any:
+        programmer = Programmer(rng, operands)
+        for _ in range(int(rng.integers(1, 40))):
+            programmer.step()
+        results = [programmer.value() for _ in range(int(rng.integers(1, 6)))]
+        return [*results, results[0]] if rng.random() < 0.2 else results
+
+    graph = run_passes(traced(function, arrays)) if seed % 2 else traced(function, arrays)
+    program = Program(graph)
+    expected = program.run(np, arrays, [leaf.value.numpy() for _, leaf in program.leaves])
+    for found, value in zip(run(graph, plan_fusion(graph), arrays), expected, strict=True):
+        assert found.dtype == value.dtype and found.shape == value.shape
+        np.testing.assert_allclose(found, value, rtol=1e-8, atol=1e-8, err_msg=str(graph))
+    return graph
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_random_programs(seed: int) -> None:
+    check_program(seed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1000, 6000))
+def test_many_random_programs(seed: int) -> None:
+    check_program(seed)

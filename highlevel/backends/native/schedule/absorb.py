@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from ..codegen import indexing as ix
 from .places import Indices, indices_at, move, own_indices, own_place, place_of, strides_of
-from .values import Kind, Value
+from .recast import read_moved
+from .values import LOOPS, Kind, Value
 
 # Operators that an epilogue may apply: few instructions each, so that the micro-kernel stays lean.
 LEAN = frozenset({"add", "sub", "mul", "div", "neg", "abs", "maximum", "minimum", "select", "cast", "invert"}) | {
@@ -62,21 +63,25 @@ class Absorbed:
     offset: int
 
 
-def absorb(values: Sequence[Value], epilogues: bool = True) -> list[Absorbed]:
-    """What each contraction takes in, in topological order."""
+def absorb(values: Sequence[Value], epilogues: bool = True) -> tuple[list[Absorbed], list[Value]]:
+    """What each contraction takes in, in topological order; the values, with new ones that follow from that."""
     contractions = [value for value in values if value.kind is Kind.CONTRACTION]
     operands = {}
     for value in contractions:
         a, b = value.inputs
         operands[value] = _operand(a, value), _operand(b, value)
     taken: set[Value] = set()
-    found = []
+    found: list[Absorbed] = []
+    after: dict[Value, Value] = {}
     for value in contractions:
         end, inside = value, frozenset[Value]()
         if epilogues and value.name != "conv_kernel_grad":  # whose threads hold parts of sums
             end, inside = _Epilogue(value, taken).grow()
+        end = end.root
+        if value.name == "matmul" and (moved := _copied_result(value, end)) is not None:
+            after[moved] = read_moved(end, moved)
         found.append(_finish(value, operands[value], end, inside))
-    return found
+    return found, [x for value in values for x in (value, after.get(value)) if x is not None]
 
 
 # Operands ------------------------------------------------------------------------------------------------------------
@@ -268,7 +273,6 @@ def _lean_sources(x: Value, depth: int, again: list[Value]) -> list[Value] | Non
 # Results -------------------------------------------------------------------------------------------------------------
 def _finish(value: Value, operands: tuple[Operand, Operand], end: Value, inside: frozenset[Value]) -> Absorbed:
     """Where the result goes: into the buffer of the end, or of what it is moved to."""
-    end = end.root
     indices = indices_at(own_place(value.shape), end.shape) if end is not value else own_indices(value.shape)
     strides, offset, stored = ix.row_major(value.shape), 0, end
     if value.name == "matmul" and not end.forced and value.size:
@@ -277,6 +281,29 @@ def _finish(value: Value, operands: tuple[Operand, Operand], end: Value, inside:
             stored, strides, offset = moved
     stored.force()
     return Absorbed(value, operands, end, inside, stored, strides, offset)
+
+
+def _copied_result(value: Value, end: Value) -> Value | None:
+    """A transposition of the result that is a buffer in any case, if all others could as well read that one."""
+    if end.forced or len(end.users) < 2 or not value.size or end.shape != value.shape:
+        return None
+    copies = [user for user in end.users if user.name == "transpose" and user.root is user and user.forced]
+    if len(copies) != 1:
+        return None
+    (moved,) = copies
+    others = [user for user in end.users if user is not moved]
+    if any(user.order < moved.order or user.kind not in LOOPS for user in others):
+        return None
+    indices = tuple([own_indices(end.shape)[axis] for axis in moved.attrs["axes"]])
+    known = strides_of(place_of(indices, moved.shape), value.shape)
+    return moved if known is not None and _is_writable(known[0], value, end) else None
+
+
+def _is_writable(strides: tuple[int, ...], value: Value, end: Value) -> bool:
+    """Whether a product can be written at such steps: along its rows or, with nothing done to it, its columns."""
+    steps = list(zip(value.shape, strides, strict=True))[-2:]
+    fitting = steps[-1:] if end is not value else steps
+    return any(step == 1 or size == 1 for size, step in fitting)
 
 
 def _moved_result(value: Value, end: Value, indices: Indices) -> tuple[Value, tuple[int, ...], int] | None:
@@ -294,7 +321,7 @@ def _moved_result(value: Value, end: Value, indices: Indices) -> tuple[Value, tu
     if cursor is end or not cursor.root.forced:
         return None
     known = strides_of(place_of(indices, cursor.shape), value.shape)
-    if known is None or (known[0][-1] != 1 and value.shape[-1] != 1):
+    if known is None or not _is_writable(known[0], value, end):
         return None
     return cursor, *known
 

@@ -5,6 +5,7 @@ kernels of the loop operators, the contractions with what they take in, and whic
 other node reads buffers only; every result is a buffer; every buffer is written once; no kernel reads what it writes.
 
     values   the graph, with what has to be a buffer; reshapes of a buffer are that buffer
+    recast   the same from other operands, so that less has to be stored
     absorb   contractions take in movement of their operands and what is done to their results
     keep     of all else, what may be worth a buffer
     groups   what is computed over the same rows and columns, and reads the same, is one kernel
@@ -27,6 +28,7 @@ from .drop import Dropper, written
 from .groups import Grouper
 from .keep import Keeper
 from .kernel import Buffer, LoopKernel
+from .recast import compare_results
 from .terms import contraction, loop_kernel
 from .values import LOOPS, Key, buffer_of, kind_of, names_of, read_values
 
@@ -56,7 +58,8 @@ def plan_fusion(graph: Graph, epilogues: bool = True) -> Fusion:
     """Chooses buffers, and makes the kernels and contractions that fill them."""
     values = read_values(graph)
     names = names_of(graph, values)
-    absorbed = absorb(values, epilogues)
+    values = compare_results(values)
+    absorbed, values = absorb(values, epilogues)
     Keeper(values, {value for found in absorbed for value in found.inside}).run()
     groups = Grouper(values, absorbed).groups
     dropper = Dropper(groups)

@@ -95,13 +95,19 @@ Term = Load | Number | Index | Total | Choose | Apply
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A total over the columns: `combine` of a term, added up in `dtype`, then cast to `result`."""
+    """A total over the columns: `combine` of a term, added up in `dtype`, then cast to `result`.
+
+    centre: of a total of squares Σ (x − m)², the name of the stage Σ x, where m is that divided by the number of
+            columns. Both can be had in one pass: totals of blocks are put together as T. Chan et al., "Updating
+            formulae and a pairwise algorithm for computing sample variances", 1979, do. The term is the meaning
+    """
 
     name: str
     combine: str
     term: Term
     dtype: DType
     result: DType
+    centre: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +206,8 @@ def evaluate(kernel: LoopKernel, buffers: Mapping[str, np.ndarray[Any, Any]]) ->
         terms = np.broadcast_to(evaluate_term(stage.term, values, buffers, totals), shape).astype(stage.dtype.numpy)
         total = COMBINE[stage.combine].reduce(terms, axis=inner, dtype=stage.dtype.numpy, keepdims=True)
         totals[stage.name] = total.astype(stage.result.numpy)
-    first = tuple(slice(0, 1) if axis in inner else slice(None) for axis in range(len(shape)))
-    per_row = {name: grid[first] for name, grid in values.items()}
+    rows = [np.arange(1 if axis in inner else size) for axis, (_, size) in enumerate(axes)]
+    per_row = {name: grid for (name, _), grid in zip(axes, np.meshgrid(*rows, indexing="ij"), strict=True)}
     for output in kernel.outputs:
         at = values if output.per_element else per_row
         space = shape if output.per_element else tuple(1 if i in inner else n for i, n in enumerate(shape))
@@ -214,8 +220,10 @@ def evaluate_term(term: Term, values: Mapping[str, Any], buffers: Mapping[str, A
     """The value of a term, for arrays of values of the loop variables."""
     match term:
         case Load():
-            flat = buffers[term.buffer].reshape(-1)
-            return flat[np.clip(ix.evaluate(term.place, values), 0, max(flat.size - 1, 0))]
+            flat, place = buffers[term.buffer].reshape(-1), ix.evaluate(term.place, values)
+            if not flat.size:  # read for no element
+                return np.zeros(np.shape(place), flat.dtype)
+            return flat[np.clip(place, 0, flat.size - 1)]
         case Number():
             return np.asarray(term.value, dtype=term.dtype.numpy)
         case Index():

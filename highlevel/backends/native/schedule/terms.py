@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from highlevel.ir import DType, as_dtype
 
@@ -134,7 +135,7 @@ def loop_kernel(
         outputs[0].buffer.name,
         tuple([axis for i, axis in enumerate(axes) if i not in (columns or ())]),
         tuple([axis for i, axis in enumerate(axes) if i in (columns or ())]),
-        tuple(_with_centres(builder, group)),
+        _with_centres(builder, group),
         tuple(outputs),
         tuple(builder.origins),
     )
@@ -146,8 +147,11 @@ def _row_indices(group: Group, shape: tuple[int, ...]) -> Indices:
     return tuple([ix.const(0) if size == 1 else next(rows) for size in shape])
 
 
-def _with_centres(builder: TermBuilder, group: Group) -> list[Stage]:
-    return builder.stages
+def _with_centres(builder: TermBuilder, group: Group) -> tuple[Stage, ...]:
+    """The stages, those that total squares about a mean with the stage of that mean."""
+    names = {value: total.name for value, total in builder.totals.items() if isinstance(total, Total)}
+    centres = {names[m.value]: names.get(m.centre) for m in group.members if m.centre and m.value in names}
+    return tuple([replace(stage, centre=centres.get(stage.name)) for stage in builder.stages])
 
 
 def contraction(found: Absorbed, names: Mapping[Key, str], buffers: Mapping[Key, Buffer]) -> Contraction:

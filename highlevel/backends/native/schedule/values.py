@@ -53,6 +53,7 @@ class Value:
     name: str
     primitive: Primitive | None
     inputs: tuple[Value, ...]
+    attrs: Mapping[str, Any]
     shape: tuple[int, ...]
     dtype: DType
     size: int
@@ -69,10 +70,6 @@ class Value:
     @property
     def key(self) -> Key:
         return self.node.id, self.index
-
-    @property
-    def attrs(self) -> Mapping[str, Any]:
-        return self.node.attrs
 
     @property
     def size_bytes(self) -> int:
@@ -136,9 +133,8 @@ def read_values(graph: Graph) -> list[Value]:
 
 def _value(node: Node, index: int, kind: Kind, inputs: tuple[Value, ...], spec: Spec, order: int) -> Value:
     shape = spec.shape
-    value = Value(
-        node, index, kind, node.name, node.primitive, inputs, shape, spec.dtype, math.prod(shape), order
-    )
+    name, attrs, size = node.name, node.attrs, math.prod(shape)
+    value = Value(node, index, kind, name, node.primitive, inputs, attrs, shape, spec.dtype, size, order)
     if kind is Kind.MOVEMENT and _is_reshape(value):
         value.root = inputs[0].root
     return value
