@@ -58,10 +58,14 @@ class Device(Protocol):
 
     name:   "cpu", …
     target: what code is generated for
+    threads: how many take part in a step, at most
     """
 
     name: str
     target: Target
+
+    @property
+    def threads(self) -> int: ...
 
     def compile(self, units: Sequence[Unit]) -> list[Object]:
         """Object code for units, in their order; each is compiled once, ever, if it can be kept."""

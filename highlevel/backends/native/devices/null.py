@@ -39,8 +39,9 @@ class NullDevice:
 
     name = "null"
 
-    def __init__(self, target: Target | None = None, *, cache: ObjectCache | None = None) -> None:
+    def __init__(self, target: Target | None = None, *, threads: int = 1, cache: ObjectCache | None = None) -> None:
         self.target = target or host()
+        self.threads = threads
         self.cache = cache or default_cache()
         self.steps_run = 0
         self.allocated_bytes = 0

@@ -34,7 +34,8 @@ from highlevel.backends.native.codegen.targets import Target
 
 CALL, BARRIER, SET, COUNT, NEXT, UNLESS, GO, CHECK, END = range(9)
 BASE_BEGIN, BASE_END, BASE_TID, BASE_THREADS = -1, -2, -3, -4
-FAILED = 4  # which word of a frame notes failures
+TIMES = 3  # which word of a frame says where to note times
+FAILED = 4  # and which one notes failures
 HEAD = 5  # words of a frame before its bases
 MOST_ARGUMENTS = 48
 
