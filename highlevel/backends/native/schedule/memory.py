@@ -8,7 +8,8 @@ No plan is smaller than the largest sum of sizes that are alive at one step, and
 
     by size: largest first, each in the smallest gap that is free for its whole life; small values fill the gaps that
              large ones leave (Y. Pisarchyk and J. Lee, "Efficient memory management for deep neural net inference",
-             2020). What sticks out above the bound goes first in the next attempt. For few values: it is quadratic
+             2020). What sticks out above the bound goes first in the next attempt. Quadratic: the more values, the
+             fewer attempts
     in time: as an allocator would, in the order in which values begin, long-lived ones from the bottom and short-lived
              ones from the top of the smallest space that has room; what is short differs from attempt to attempt.
              Linear, but for the list of free spaces, which stays short
@@ -23,9 +24,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-NEAR = 1.002  # times the bound: no need to try further
-FEW = 256  # blocks, that can be placed by size
-ATTEMPTS = 6  # by size
+NEAR, FAR = 1.002, 1.03  # times the bound: no need to try further; worth to take the time
+PAIRS = 1_000_000  # of blocks, that are looked at without hesitation
+ATTEMPTS = 6  # by size, at most
 SHORT = (0, 2, 10, 30, 100)  # steps: what lives shorter goes to the top
 
 
@@ -76,11 +77,11 @@ def plan_memory(values: Sequence[Value]) -> MemoryPlan:
     bound = peak_bytes(blocks)
     best: list[int] = []
     least: int | None = None
-    for offsets in _attempts(blocks, sizes, bound):
+    for offsets, is_last in _attempts(blocks, sizes, bound):
         needed = max([offset + size for offset, size in zip(offsets, sizes, strict=True)], default=0)
         if least is None or needed < least:
             best, least = offsets, needed
-        if least <= NEAR * bound:
+        if least <= (FAR if is_last else NEAR) * bound:
             break
     places = {name: best[i] for i, block in enumerate(blocks) for name in block.names}
     return MemoryPlan(places, least or 0, bound)
@@ -122,17 +123,19 @@ def peak_bytes(blocks: Iterable[Block | Value]) -> int:
 
 
 # Attempts ------------------------------------------------------------------------------------------------------------
-def _attempts(blocks: Sequence[Block], sizes: Sequence[int], bound: int) -> Iterator[list[int]]:
-    """Offsets of the blocks, in their order, by one method after the other."""
-    if len(blocks) <= FEW:
-        order = sorted(range(len(blocks)), key=lambda i: (-sizes[i], blocks[i].start, blocks[i].names))
-        for _ in range(ATTEMPTS):
-            offsets = _placed_by_size(blocks, sizes, order)
-            yield offsets
-            above = [offset + size > bound for offset, size in zip(offsets, sizes, strict=True)]
-            order.sort(key=lambda i: not above[i])
+def _attempts(blocks: Sequence[Block], sizes: Sequence[int], bound: int) -> Iterator[tuple[list[int], bool]]:
+    """Offsets of the blocks, in their order, by one method after the other; and whether what follows takes long."""
+    order = sorted(range(len(blocks)), key=lambda i: (-sizes[i], blocks[i].start, blocks[i].names))
+    attempts = min(PAIRS // max(len(blocks), 1) ** 2, ATTEMPTS)
+    for _ in range(attempts):
+        offsets = _placed_by_size(blocks, sizes, order)
+        yield offsets, False
+        above = [offset + size > bound for offset, size in zip(offsets, sizes, strict=True)]
+        order.sort(key=lambda i: not above[i])
     for short in SHORT:
-        yield _placed_in_time(blocks, sizes, bound, short)
+        yield _placed_in_time(blocks, sizes, bound, short), short == SHORT[-1]
+    if not attempts:
+        yield _placed_by_size(blocks, sizes, order), True
 
 
 def _placed_by_size(blocks: Sequence[Block], sizes: Sequence[int], order: Iterable[int]) -> list[int]:
