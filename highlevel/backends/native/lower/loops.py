@@ -1,13 +1,14 @@
 """Loop kernels as tasks.
 
-In: a `LoopKernel` and the element types of the buffers that it reads. Out: a `Task` whose unit knows nothing of names:
-buffers are b0, b1, … and axes r0, …, c0, … in its text, so that equal kernels of different layers are one.
+In: a `LoopKernel` and the element types of the buffers that it reads. Out: a `Task` with one phase or several. Units
+know nothing of names: axes are r0, …, c0, … in their text, and buffers arguments, so that equal kernels of different
+layers are one. The size of the outermost axis comes in as BEGIN and END.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from highlevel.ir import DType
@@ -18,8 +19,9 @@ from ..codegen import indexing as ix
 from ..codegen.loops import emit_kernel
 from ..codegen.targets import Target
 from ..schedule.collapse import collapse, substitute
-from ..schedule.kernel import Apply, LoopKernel, walk
-from .task import BEGIN, END, Call, Task
+from ..schedule.kernel import Apply, Load, LoopKernel, Output, Term, walk
+from ..schedule.split import Split, split, style_of
+from .task import BEGIN, END, WORKSPACE, Argument, Call, Task
 
 LINE_BYTES = 64
 SERIAL_ELEMENTS = 4096  # fewer than this are not worth sharing out
@@ -27,20 +29,44 @@ SERIAL_ELEMENTS = 4096  # fewer than this are not worth sharing out
 
 def loop_task(kernel: LoopKernel, dtypes: Mapping[str, DType], target: Target) -> Task:
     """The task of a kernel; `dtypes` has the element types of the buffers that it reads, by name."""
-    reads, writes = kernel.reads, kernel.writes
     types = {**dtypes, **{output.buffer.name: output.buffer.dtype for output in kernel.outputs}}
-    small = collapse(kernel)
-    count = small.rows[0][1] if small.rows else 1
-    elements = math.prod(size for _, size in (*small.rows, *small.columns))
     phases: tuple[Call, ...] = ()
-    if math.prod(size for _, size in small.rows):
-        names = tuple(dict.fromkeys((*small.reads, *small.writes)))
-        module = ir.Module("")
-        emit_kernel(module, _with_canonical_axes(small), ENTRY, types, target)
-        unit = Unit(str(module), target)
-        call = Call(unit, (BEGIN, END, *names), count, _grain(small, count), elements < SERIAL_ELEMENTS)
-        phases = (call,)
-    return Task(kernel.name, reads, writes, phases, origins=kernel.origins, flops=_flops(kernel))
+    parts, offsets, shared_bytes = Split((), {}), dict[str, int](), 0
+    if _size(kernel.rows):
+        parts = split(collapse(kernel))
+        types |= {name: buffer.dtype for name, buffer in parts.buffers.items()}
+        for name, buffer in parts.buffers.items():
+            offsets[name] = shared_bytes
+            size_bytes = math.prod(buffer.shape) * buffer.dtype.size_bytes
+            shared_bytes += -(-size_bytes // LINE_BYTES) * LINE_BYTES
+        phases = tuple(_call(part, types, offsets, target) for part in parts.kernels)
+    return Task(
+        kernel.name,
+        kernel.reads,
+        kernel.writes,
+        phases,
+        shared_bytes=shared_bytes,
+        in_place=_in_place(parts.kernels, types) if phases else (),
+        origins=kernel.origins,
+        flops=_flops(kernel),
+    )
+
+
+def _size(axes: Sequence[tuple[str, int]]) -> int:
+    return math.prod(size for _, size in axes)
+
+
+def _call(kernel: LoopKernel, types: Mapping[str, DType], offsets: Mapping[str, int], target: Target) -> Call:
+    used = dict.fromkeys((*kernel.reads, *kernel.writes))
+    inside = {name: offsets[name] for name in used if name in offsets}
+    arguments: list[str | Argument] = [BEGIN, END, *(name for name in used if name not in offsets)]
+    if inside:
+        arguments.append(WORKSPACE)
+    module = ir.Module("")
+    emit_kernel(module, _with_canonical_axes(kernel), ENTRY, types, target, inside)
+    count = kernel.rows[0][1] if kernel.rows else 1
+    serial = _size((*kernel.rows, *kernel.columns)) < SERIAL_ELEMENTS
+    return Call(Unit(str(module), target), tuple(arguments), count, _grain(kernel, count), serial)
 
 
 def _with_canonical_axes(kernel: LoopKernel) -> LoopKernel:
@@ -56,15 +82,44 @@ def _grain(kernel: LoopKernel, count: int) -> int:
     """How many units fill a cache line of every output, so that threads do not write into the same ones."""
     grain = 1
     for output in kernel.outputs:
-        size_bytes = math.prod(output.buffer.shape) * output.buffer.dtype.size_bytes // max(count, 1)
-        grain = max(grain, -(-LINE_BYTES // max(size_bytes, 1)))
-    return grain
+        elements = _size(kernel.rows) * (_size(kernel.columns) if output.per_element else 1)
+        unit_bytes = elements * output.buffer.dtype.size_bytes // max(count, 1)
+        grain = max(grain, -(-LINE_BYTES // max(unit_bytes, 1)))
+    return grain if len(kernel.rows) > 1 or kernel.columns else max(grain, LINE_BYTES)
+
+
+# In place ------------------------------------------------------------------------------------------------------------
+def _in_place(kernels: Sequence[LoopKernel], types: Mapping[str, DType]) -> tuple[tuple[str, str], ...]:
+    """Pairs (written, read) that may be the same memory.
+
+    What was read in an earlier phase may be anywhere, nothing may be read in a later one, and in the phase itself
+    every load must be at exactly the place of the element that is written.
+    """
+    pairs = []
+    for i, kernel in enumerate(kernels):
+        later = {name for other in kernels[i + 1 :] for name in other.reads}
+        for output in kernel.outputs:
+            written = output.buffer.name
+            for read in kernel.reads:
+                fits = read != written and types[read].size_bytes == output.buffer.dtype.size_bytes
+                if fits and read not in later and _loads_in_place(kernel, output, read):
+                    pairs.append((written, read))
+    return tuple(pairs)
+
+
+def _loads_in_place(kernel: LoopKernel, output: Output, read: str) -> bool:
+    """Whether the kernel loads from a buffer only where it stores the output, and before it does so."""
+    if style_of(kernel) == "map" and kernel.columns:
+        return False  # outputs per row are stored before others are computed
+    terms: list[Term] = [stage.term for stage in kernel.stages] + [other.term for other in kernel.outputs]
+    loads = [node for term in terms for node in walk(term) if isinstance(node, Load) and node.buffer == read]
+    return all(load.place == output.place for load in loads)
 
 
 def _flops(kernel: LoopKernel) -> int:
     """Operators applied, once per element or per row."""
-    rows = math.prod(size for _, size in kernel.rows)
-    elements = rows * math.prod(size for _, size in kernel.columns)
+    rows = _size(kernel.rows)
+    elements = rows * _size(kernel.columns)
     count = 0
     for stage in kernel.stages:
         count += elements * (1 + sum(isinstance(node, Apply) for node in walk(stage.term)))

@@ -31,15 +31,15 @@ from highlevel.ir import DType
 from llvmlite import ir
 
 from ...schedule.collapse import substitute
-from ...schedule.kernel import Apply, Choose, Load, LoopKernel, Number, Output, Stage, Term, Total, walk
+from ...schedule.kernel import Apply, Choose, Load, LoopKernel, Number, Output, Stage, Term, walk
+from ...schedule.split import identity, levels_of, style_of
 from .. import indexing as ix
 from ..scalar import LlvmScalars, Scalar, memory_type
 from .nest import Axis, Nest
-from .terms import I64, Terms, coefficient, i64
+from .terms import I64, Terms, i64
 
 LINE = 512  # rows in a line of totals
 JAM = 8  # columns that are added to a line at once
-TAPS = 27  # columns that are written out
 SLOW = {"threefry": 90, "div": 4, "sqrt": 4, "rsqrt": 8, "pow": 60, "mod": 60, "floor_div": 40}
 CHEAP = {
     "neg", "abs", "sign", "floor", "ceil", "round", "isfinite", "invert", "add", "sub", "mul", "maximum", "minimum",
@@ -79,34 +79,6 @@ def emit_kernel(
     builder.position_at_end(done)
     builder.ret_void()
     return function
-
-
-def style_of(kernel: LoopKernel) -> str:
-    """Which of the four ways the kernel goes."""
-    if not kernel.stages:
-        return "map"
-    if not kernel.rows or not kernel.columns:
-        return "along" if kernel.columns else "across"
-    row, column = kernel.rows[-1][0], kernel.columns[-1][0]
-    votes = 0
-    terms = [*(stage.term for stage in kernel.stages), *(o.term for o in kernel.outputs if o.per_element)]
-    places = {node.place for term in terms for node in walk(term) if isinstance(node, Load)}
-    for place in places | {o.place for o in kernel.outputs if o.per_element}:
-        votes += abs(coefficient(place, column) or 0) == 1
-        votes -= abs(coefficient(place, row) or 0) == 1
-    if votes >= 0:
-        return "along"
-    return "across" if math.prod(size for _, size in kernel.columns) <= TAPS else "down"
-
-
-def levels_of(stages: Sequence[Stage]) -> list[list[Stage]]:
-    """Stages that can run at the same time, since none uses another."""
-    depth: dict[str, int] = {}
-    for stage in stages:
-        used = [node.name for node in walk(stage.term) if isinstance(node, Total)]
-        depth[stage.name] = 1 + max((depth[name] for name in used), default=-1)
-    count = max(depth.values(), default=-1) + 1
-    return [[stage for stage in stages if depth[stage.name] == level] for level in range(count)]
 
 
 def cost_of(terms: Sequence[Term]) -> int:
@@ -434,19 +406,6 @@ class KernelEmitter:
     def _store_line(self, line: Line, x: Scalar) -> None:
         k = self.terms.language(self.terms.lanes)
         k.store(self._line_address(line, x.dtype), x, self.terms.mask)
-
-
-def identity(name: str, dtype: DType) -> Any:
-    """The number that changes no total of that kind."""
-    if name in ("sum", "prod"):
-        return 0 if name == "sum" else 1
-    if dtype.is_bool:
-        return name == "min"
-    if dtype.is_float:
-        return -math.inf if name == "max" else math.inf
-    bits, signed = 8 * dtype.size_bytes, dtype.kind == "int"
-    lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    return lowest if name == "max" else highest
 
 
 def _combined(name: str, k: LlvmScalars, a: Scalar, b: Scalar) -> Scalar:

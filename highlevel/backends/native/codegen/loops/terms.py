@@ -18,6 +18,7 @@ from typing import Any
 from highlevel.ir import DType, as_dtype
 from llvmlite import ir
 
+from ...schedule.collapse import axes_of, coefficient
 from ...schedule.kernel import Apply, Choose, Index, Load, Number, Output, Term, Total
 from .. import indexing as ix
 from ..registers import constant, mangled
@@ -468,30 +469,3 @@ class Terms:
 
 def _largest(condition: ix.Bound | ix.Steps) -> int:
     return max(abs(condition.low), abs(condition.high)) if isinstance(condition, ix.Bound) else condition.step
-
-
-def axes_of(x: ix.Expr) -> frozenset[str]:
-    """The loop variables in an expression."""
-    match x:
-        case ix.Var():
-            return frozenset((x.name,))
-        case ix.Sum():
-            return frozenset().union(*(axes_of(term) for term, _ in x.terms))
-        case ix.Quotient() | ix.Remainder():
-            return axes_of(x.x)
-    return frozenset()
-
-
-def coefficient(x: ix.Expr, name: str) -> int | None:
-    """How far apart neighbours along an axis are; None where that varies."""
-    if isinstance(x, ix.Var):
-        return int(x.name == name)
-    if isinstance(x, ix.Sum):
-        found = 0
-        for term, factor in x.terms:
-            step = coefficient(term, name)
-            if step is None:
-                return None
-            found += step * factor
-        return found
-    return 0 if name not in axes_of(x) else None
