@@ -204,7 +204,9 @@ class Disk:
     def __init__(self, folder: Path, limit_bytes: int = DISK_BYTES) -> None:
         self.folder = folder
         self.limit_bytes = limit_bytes
-        self._unchecked_bytes = limit_bytes  # written since the folder was last measured: the first write measures
+        # Written since the folder was last measured. Processes begin anywhere: of those that write little, which would
+        # never come to measure a folder of many files, each does so with the chance that it owes.
+        self._unchecked_bytes = secrets.randbelow(max(1, limit_bytes // 16))
         self._refused = False
 
     def read(self, key: str) -> bytes | None:

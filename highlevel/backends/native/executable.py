@@ -24,6 +24,9 @@ from .devices.device import Device, Memory
 from .devices.sequencer import FAILED, HEAD
 from .program import Program, leaves_of, plan_program
 
+LINE_BYTES = 64
+ALIGNED_BYTES = 4096  # arrays from this size on begin with a cache line
+
 
 class Arena:
     """The memory of a device that all programs use in turn: as large as the largest has needed."""
@@ -115,7 +118,7 @@ class Executable:
                 frame[place] = address_of(array)
             results = []
             for place, (shape, dtype) in enumerate(self.outputs, start=self.first_output):
-                array = np.empty(shape, dtype)
+                array = empty(shape, dtype)
                 frame[place] = address_of(array)
                 results.append(array)
             self.device.run(self.step, self.frame_memory)
@@ -168,10 +171,18 @@ def _alone() -> tuple[int, int]:
     return passed_on(handle)
 
 
+def empty(shape: tuple[int, ...], dtype: Any) -> Any:
+    """A new array; a large one begins with a cache line."""
+    array = np.empty(shape, dtype)
+    if array.nbytes < ALIGNED_BYTES:
+        return array
+    memory = np.empty(array.nbytes + LINE_BYTES, np.uint8)
+    start = -address_of(memory) % LINE_BYTES
+    return memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+
+
 def own_copy(array: Any) -> Any:
-    """A copy in memory of its own that begins with a cache line."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -address_of(memory) % 64
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    """A copy in memory of its own."""
+    copy = empty(array.shape, array.dtype)
     copy[...] = array
     return copy
