@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     )
     from highlevel.diagnostics import doctor
     from highlevel.dtype_policies import dtype_policy, set_dtype_policy
+    from highlevel.inspection import explain, memory_plan, profile
     from highlevel.models import Input, Model, Sequential, load_model
     from highlevel.random import set_random_seed
     from highlevel.serialization import register_serializable
@@ -79,6 +80,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
     **{name: ("highlevel.models", name) for name in ("Input", "Model", "Sequential", "load_model")},
     "Trainer": ("highlevel.training.trainer", "Trainer"),
     "doctor": ("highlevel.diagnostics", "doctor"),
+    **{name: ("highlevel.inspection", name) for name in ("explain", "memory_plan", "profile")},
     "dtype_policy": ("highlevel.dtype_policies", "dtype_policy"),
     "finetune": ("highlevel.transfer.finetune", "finetune"),
     "register_serializable": ("highlevel.serialization", "register_serializable"),
@@ -122,6 +124,7 @@ __all__ = [
     "doctor",
     "dtype_policy",
     "errors",
+    "explain",
     "finetune",
     "grad",
     "gradients",
@@ -131,9 +134,11 @@ __all__ = [
     "layers",
     "load_model",
     "losses",
+    "memory_plan",
     "metrics",
     "ops",
     "optimizers",
+    "profile",
     "random",
     "register_serializable",
     "regularizers",

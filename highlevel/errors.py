@@ -86,6 +86,31 @@ class BackendError(HighlevelError, RuntimeError):
     """A backend or device is missing or cannot do what was asked."""
 
 
+class MemoryLimitError(BackendError):
+    """A program needs more memory than it may have: `needed_bytes`, at the least, and `limit_bytes`."""
+
+    def __init__(self, summary: str, *, needed_bytes: int, limit_bytes: int, hint: str | None = None) -> None:
+        super().__init__(
+            summary, got=f"{size_text(needed_bytes)} at the least", expected=f"{size_text(limit_bytes)}", hint=hint
+        )
+        self.needed_bytes = needed_bytes
+        self.limit_bytes = limit_bytes
+
+
+def size_text(size_bytes: int) -> str:
+    """A number of bytes for people.
+
+    >>> size_text(1_500), size_text(2_340_000_000)
+    ('1.5 kB', '2.34 GB')
+    """
+    size, unit = float(size_bytes), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
+
+
 class MissingExtraError(HighlevelError, ImportError):
     """An optional dependency is not installed."""
 

@@ -33,7 +33,7 @@ STAGES: list[set[str]] = [
     {"models"},
     {"zoo"},
     {"transfer"},
-    {"diagnostics", "demo"},
+    {"diagnostics", "demo", "inspection"},
     {"cli"},
 ]
 STAGE = {part: i for i, parts in enumerate(STAGES) for part in parts}
@@ -41,7 +41,7 @@ STAGE = {part: i for i, parts in enumerate(STAGES) for part in parts}
 LAZY = {
     ("config", "backends"): "hl.config.set_backend is where people look for it",
 }
-USES_BACKENDS = {"config", "diagnostics"}  # all others reach them through the language
+USES_BACKENDS = {"config", "diagnostics", "inspection"}  # all others reach them through the language
 
 LONG_FILES = {  # over 500 lines
     "highlevel/layers/normalization.py": "one family",

@@ -76,10 +76,11 @@ def _apply_rule(
     operands, results = node.inputs, node.outputs
     if values is not None:
         operands, results = tuple(map(values, operands)), tuple(map(values, results))
-    if primitive.multiple:
-        cotangents = primitive.vjp(upstream, results, *operands, **attrs)
-    else:
-        cotangents = primitive.vjp(upstream[0], results[0], *operands, **attrs)
+    with trace.placed(node.origin):  # a layer's gradient counts as the layer's
+        if primitive.multiple:
+            cotangents = primitive.vjp(upstream, results, *operands, **attrs)
+        else:
+            cotangents = primitive.vjp(upstream[0], results[0], *operands, **attrs)
     return (None,) * len(operands) if cotangents is None else cotangents
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from highlevel.errors import ArgumentError
 
 from . import operators, trace, tree, variable
+from .dtypes import as_dtype
 from .executor import Executable, Executor, executor
 from .graph import Graph, Symbol, attribute_key
 from .operand import Operand
@@ -33,6 +34,13 @@ _clock = itertools.count()
 def is_array(leaf: Any) -> bool:
     """Whether an argument is data (an input of the program) rather than a part of the signature."""
     return isinstance(leaf, (Operand, np.ndarray, np.generic)) and not isinstance(leaf, Variable)
+
+
+def _spec_of(leaf: Any) -> Spec:
+    """What is known of an argument that is data; the data are not touched."""
+    if isinstance(leaf, Spec):
+        return leaf
+    return leaf.spec if isinstance(leaf, Operand) else Spec(leaf.shape, as_dtype(leaf.dtype))
 
 
 _GONE = object()  # in place of an attribute whose owner no longer exists
@@ -110,6 +118,22 @@ class Compiled:
         """The program for these arguments, traced (and compiled) if it has not been."""
         leaves, _, signature = self._sign(args, kwargs)
         return self._entry(leaves, signature).graph
+
+    def prepared(self, *args: Any, **kwargs: Any) -> tuple[Executable, list[Any]]:
+        """The compiled program for these arguments, and what it is to be run with."""
+        leaves, arrays, signature = self._sign(args, kwargs)
+        entry = self._entry(leaves, signature)
+        return entry.executable, [array.handle_on(entry.backend) for array in arrays]
+
+    def traced(self, *args: Any, **kwargs: Any) -> Graph:
+        """The program for these arguments, traced anew and not compiled; a `Spec` stands for data that is not there."""
+        leaves, structure = tree.flatten((args, kwargs))
+        is_data = tuple([is_array(leaf) or isinstance(leaf, Spec) for leaf in leaves])
+        specs = tuple([_spec_of(leaf) for leaf, data in zip(leaves, is_data, strict=True) if data])
+        statics = tuple([_static_key(leaf) for leaf, data in zip(leaves, is_data, strict=True) if not data])
+        body, _ = self._body(leaves, Signature(structure, is_data, specs, statics))
+        graph, _ = trace.trace_graph(body, specs)
+        return graph
 
     def _sign(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], list[Tensor], Signature]:
         leaves, structure = tree.flatten((args, kwargs))

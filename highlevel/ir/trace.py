@@ -109,6 +109,17 @@ def scope(name: str) -> Iterator[None]:
 
 
 @contextmanager
+def placed(at: Origin) -> Iterator[None]:
+    """What is recorded inside comes from there, and not from the line of code that is running: gradients."""
+    level = _state.traces[-1]
+    outer, level.at = level.at, at
+    try:
+        yield
+    finally:
+        level.at = outer
+
+
+@contextmanager
 def suspended() -> Iterator[None]:
     """Computes at once, whatever trace is open: for creating variables in the middle of a trace."""
     outer, _state.traces = _state.traces, []

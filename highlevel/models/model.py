@@ -10,12 +10,14 @@ import numpy as np
 
 from highlevel.data.preprocess import Preprocessing
 from highlevel.errors import ArgumentError, HighlevelError, did_you_mean
-from highlevel.ir import Setting, Tensor, as_dtype, tree
+from highlevel.ir import Setting, Spec, Tensor, as_dtype, tree
 from highlevel.ir.operand import Operand
 from highlevel.layers import Layer
 from highlevel.layers.module import unique_name
 from highlevel.training.compiled import leaf_names
-from highlevel.training.trainer import Trainer, explains_keywords
+from highlevel.training.feeding import explains_keywords
+from highlevel.training.memory import MemoryPlan, resized, specs_of
+from highlevel.training.trainer import Trainer
 
 from . import surgery
 from .functional import CallGraph, match_inputs
@@ -278,6 +280,31 @@ class Model(Layer):
     def predict_on_batch(self, x: Any) -> Any:
         """The outputs for one batch."""
         return self.trainer.predict_on_batch(x)
+
+    def memory_plan(self, batch_size: int = 32, training: bool = True, x: Any = None, y: Any = None) -> MemoryPlan:
+        """The memory that training, or inference, takes at a batch size, by planning alone: no batch is allocated.
+
+        x, y: arrays or specs like a batch's, where the model does not say what they look like – sizes of inputs that
+              are not known, targets of a loss of one's own –; their number of samples does not matter
+
+        `plan.total_bytes`, `plan.activation_bytes` and so on; `plan.largest_batch("2GB")` is the most that fits.
+        """
+        x = self._input_specs(batch_size) if x is None else resized(specs_of(x), batch_size)
+        return self.trainer.memory_plan(x, None if y is None else resized(specs_of(y), batch_size), training=training)
+
+    def _input_specs(self, batch_size: int) -> Any:
+        """Specs of a batch, where the model knows its inputs."""
+
+        def spec(placeholder: Placeholder) -> Spec:
+            sizes = placeholder.shape[1:]
+            if any(size is None for size in sizes):
+                raise ArgumentError(
+                    f"{self.name}: sizes of an input are not known", got=f"shape {placeholder.shape}",
+                    hint=f"memory_plan({batch_size}, x=…) with an array like a batch's",
+                )  # fmt: skip
+            return Spec((batch_size, *(size for size in sizes if size is not None)), placeholder.dtype)
+
+        return tree.map(spec, self._require_graph("inputs").inputs)
 
     # Transfer --------------------------------------------------------------------------------------------------------
     def preprocess(self, images: Any) -> np.ndarray:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
-from highlevel import random
-from highlevel.data.loader import ArrayLoader, Batch, IterableLoader, Loader, arrays_of, count_samples, make_loader
-from highlevel.errors import ArgumentError, did_you_mean
-from highlevel.ir import Compiled, Tensor, as_dtype, tree
+from highlevel.data.loader import ArrayLoader, Batch, Loader, arrays_of, count_samples, make_loader
+from highlevel.errors import ArgumentError, MemoryLimitError
+from highlevel.ir import Compiled, Graph, as_dtype, trace, tree
 from highlevel.ir.variable import epoch
 from highlevel.layers import Layer
 from highlevel.layers.base import collect_losses
@@ -23,40 +20,22 @@ from highlevel.layers.shapes import OpenSpec, infer
 from . import optimizers
 from .callbacks import CallbackList, History
 from .compiled import Logs, LossSet, MetricSet, leaf_names
+from .feeding import (
+    arrays_in,
+    check_passes,
+    data_or_specs,
+    draw_seed,
+    explains_keywords,
+    fill_up,
+    filled_size,
+    no_batches,
+    results_of,
+    rows_of,
+    validation_loader,
+    weakly,
+)
+from .memory import MemoryPlan, batch_that_fits, parse_bytes, plan_memory, specs_of, target_specs
 from .validation import class_weights, combine_weights, split_validation
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
-    """The method, for its own object to keep: it does not keep the object alive in turn."""
-    reference = weakref.WeakMethod(method)
-
-    def call(*args: Any) -> Any:
-        found = reference()
-        assert found is not None
-        return found(*args)
-
-    return call
-
-
-def explains_keywords(method: F) -> F:
-    """Makes a misspelt keyword an error that suggests the right one."""
-    names = list(inspect.signature(method).parameters)
-
-    @functools.wraps(method)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        for keyword in kwargs:
-            if keyword not in names:
-                raise ArgumentError(
-                    f"{method.__name__}: unknown argument {keyword!r}",
-                    got=f"{keyword}={kwargs[keyword]!r}"[:80],
-                    expected=f"arguments of {method.__name__}",
-                    hint=did_you_mean(keyword, names[1:]),
-                )
-        return method(*args, **kwargs)
-
-    return cast(F, wrapped)
 
 
 class Trainer:
@@ -82,9 +61,10 @@ class Trainer:
         self.losses = LossSet(loss, loss_weights)
         self.metrics = MetricSet(metrics, weighted_metrics)
         self.run_eagerly = run_eagerly
-        self._train = Compiled(_weakly(self._train_function), eager=run_eagerly)
-        self._test = Compiled(_weakly(self._test_function), eager=run_eagerly)
-        self._predict = Compiled(_weakly(self._predict_function), eager=run_eagerly)
+        self._train = self._training_program({})
+        self._test = Compiled(weakly(self._test_function), eager=run_eagerly)
+        self._predict = Compiled(weakly(self._predict_function), eager=run_eagerly)
+        self._limited: dict[int, Compiled] = {}
         self._output_specs: Any = None
         self._structure: tuple[int, list[Any]] = 0, []
 
@@ -101,16 +81,21 @@ class Trainer:
         """One step of training, traced once per signature; returns results by name. The one method to override."""
         with collect_losses() as added:
             prediction = self.model(x, training=True)
-        loss, terms = self.compute_loss(y, prediction, weight, added)
-        self.optimizer.minimize(loss, self.model.trainable_variables)
-        return self.metrics.update(y, prediction, weight, self.output_names(prediction), loss, terms)
+        with trace.scope("loss"):
+            loss, terms = self.compute_loss(y, prediction, weight, added)
+        with trace.scope("optimizer"):
+            self.optimizer.minimize(loss, self.model.trainable_variables)
+        with trace.scope("metrics"):
+            return self.metrics.update(y, prediction, weight, self.output_names(prediction), loss, terms)
 
     def test_step(self, x: Any, y: Any, weight: Any) -> dict[str, Any]:
         """The losses and metrics of one batch."""
         with collect_losses() as added:
             prediction = self.model(x, training=False)
-        loss, terms = self.compute_loss(y, prediction, weight, added)
-        return self.metrics.update(y, prediction, weight, self.output_names(prediction), loss, terms)
+        with trace.scope("loss"):
+            loss, terms = self.compute_loss(y, prediction, weight, added)
+        with trace.scope("metrics"):
+            return self.metrics.update(y, prediction, weight, self.output_names(prediction), loss, terms)
 
     def compute_loss(
         self, y: Any, prediction: Any, weight: Any, added: Sequence[Any] = ()
@@ -141,6 +126,40 @@ class Trainer:
     def _predict_function(self, x: Any) -> Any:
         return self.model(x, training=False)
 
+    def _training_program(self, options: dict[str, Any]) -> Compiled:
+        return Compiled(weakly(self._train_function), options=options, eager=self.run_eagerly)
+
+    # Looking at programs ---------------------------------------------------------------------------------------------
+    def program(self, x: Any, y: Any = None, sample_weight: Any = None) -> tuple[Compiled, tuple[Any, ...]]:
+        """What runs for such data – specs may stand for arrays –, and its arguments: inference for x, else training."""
+        if y is None:
+            return self._predict, (data_or_specs(x, "x"),)
+        self._require_compiled("a program of training")
+        named = {"x": x, "y": y, "sample_weight": sample_weight}
+        return self._train, tuple(data_or_specs(part, name) for name, part in named.items())
+
+    def traced(self, batch: tuple[Any, Any, Any], training: bool) -> Graph:
+        """The graph of a step for a batch of specs. Metrics, which come to be with the first step, are left alone."""
+        if not training:
+            return self._predict.traced(batch[0])
+        metrics, self.metrics = self.metrics, MetricSet(self.metrics.requested, self.metrics.requested_weighted)
+        try:
+            return self._train.traced(*batch)
+        finally:
+            self.metrics = metrics
+
+    def memory_plan(self, x: Any, y: Any = None, weight: Any = None, training: bool = True) -> MemoryPlan:
+        """The memory that a step takes for a batch like this – of arrays or specs –; nothing is run."""
+        x = specs_of(x)
+        if training:
+            self._require_compiled("a plan of training")
+            if y is None and self.loss is not None:
+                leaves, structure = tree.flatten(x)
+                outputs = infer(lambda *symbols: self.model(tree.unflatten(structure, symbols), training=False), leaves)
+                y = target_specs(self.losses, outputs, self.output_names(outputs))
+        batch = (x, None if y is None else specs_of(y), None if weight is None else specs_of(weight))
+        return plan_memory(self, batch, training)
+
     # Loops -----------------------------------------------------------------------------------------------------------
     @explains_keywords
     def fit(
@@ -163,6 +182,7 @@ class Trainer:
         validation_freq: int = 1,
         split: str = "tail",
         seed: int | None = None,
+        memory_limit: int | str | None = None,
     ) -> History:
         """Trains the model.
 
@@ -176,6 +196,9 @@ class Trainer:
         validation_data:  (x, y[, weight]) or an iterable of batches
         class_weight:     weight of the samples of each class
         seed:      of the shuffling; by default drawn from the global seed (`hl.set_random_seed`)
+        memory_limit: the most that a step may take – bytes, or text such as "2GB" – with weights, optimizer and batch.
+                   Where that is too little, values are computed a second time instead of being kept; results stay the
+                   same. It is a matter of the machine, not of the model: so it is said here and not in `compile`
 
         Returns a `History`: `history.history["loss"]` and so on hold one number per epoch.
         """
@@ -183,13 +206,14 @@ class Trainer:
         if validation_split:
             (x, y, sample_weight), validation_data = split_validation(x, y, sample_weight, validation_split, split)
         loader = make_loader(
-            x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=_draw_seed(seed), steps=steps_per_epoch,
+            x, y, sample_weight, batch_size=batch_size, shuffle=shuffle, seed=draw_seed(seed), steps=steps_per_epoch,
             goes_on=True,
         )  # fmt: skip
-        validation = _validation_loader(validation_data, validation_batch_size or batch_size, validation_steps)
+        validation = validation_loader(validation_data, validation_batch_size or batch_size, validation_steps)
         check_passes(loader, epochs - initial_epoch, "steps_per_epoch")
         check_passes(validation, (epochs - initial_epoch) // validation_freq, "validation_steps")
         self._prepare(loader, validation)
+        train = self._train if memory_limit is None else self._within(parse_bytes(memory_limit))
         callback_list = CallbackList(
             callbacks, model=self.model, verbose=verbose, epochs=epochs, steps=loader.steps, add_history=True
         )
@@ -198,7 +222,7 @@ class Trainer:
         logs: dict[str, Any] = {}
         try:
             for epoch in range(initial_epoch, epochs):
-                logs, steps = self._run_epoch(epoch, loader, callback_list, class_weight)
+                logs, steps = self._run_epoch(epoch, loader, callback_list, class_weight, train)
                 if not steps and loader.steps is None:
                     raise no_batches()
                 if not steps:
@@ -215,8 +239,28 @@ class Trainer:
         assert callback_list.history is not None
         return callback_list.history
 
+    def _within(self, limit_bytes: int) -> Callable[..., Any]:
+        """A step of training that takes no more than so much memory."""
+        if limit_bytes not in self._limited:
+            self._limited[limit_bytes] = self._training_program({"memory_limit": limit_bytes})
+        program = self._limited[limit_bytes]
+
+        def step(x: Any, y: Any, weight: Any) -> Any:
+            try:
+                return program(x, y, weight)
+            except MemoryLimitError as error:
+                batch = tuple(None if part is None else specs_of(part) for part in (x, y, weight))
+                raise batch_that_fits(self, batch, error, program.options) from None
+
+        return step
+
     def _run_epoch(
-        self, epoch: int, loader: Loader, callbacks: CallbackList, class_weight: Mapping[int, float] | None
+        self,
+        epoch: int,
+        loader: Loader,
+        callbacks: CallbackList,
+        class_weight: Mapping[int, float] | None,
+        train: Callable[..., Any],
     ) -> tuple[dict[str, Any], int]:
         """The results of an epoch, and how many steps it had: 0 if the data have come to an end before."""
         self.metrics.reset()
@@ -226,7 +270,7 @@ class Trainer:
         for step, batch in enumerate(self._batches(loader)):
             callbacks.on_train_batch_begin(step)
             x, y, weight = self._weighted(batch, class_weight)
-            logs = self.metrics.ordered(self._train(x, y, weight))
+            logs = self.metrics.ordered(train(x, y, weight))
             callbacks.on_train_batch_end(step, logs)
             if self.model.stop_training:
                 break
@@ -306,10 +350,10 @@ class Trainer:
             callback_list.on_predict_batch_begin(step)
             rows = len(tree.leaves(batch.x)[0])
             full = filled_size(rows, loader.batch_size) if isinstance(loader, ArrayLoader) else rows
-            leaves, structure = tree.flatten(self._predict(_fill_up(batch.x, full)))
+            leaves, structure = tree.flatten(self._predict(fill_up(batch.x, full)))
             if full > rows and any(leaf.shape[:1] != (full,) for leaf in leaves):
                 leaves, full = tree.leaves(self._predict(batch.x)), rows
-            collected.append([_rows(leaf, rows if full > rows else None) for leaf in leaves])
+            collected.append([rows_of(leaf, rows if full > rows else None) for leaf in leaves])
             callback_list.on_predict_batch_end(step)
         callback_list.on_predict_end()
         if not collected:
@@ -323,14 +367,14 @@ class Trainer:
         """One step of training; metrics go on from where they are."""
         self._require_compiled("train_on_batch")
         batch = self._single_batch(x, y, sample_weight, class_weight)
-        return _results(self.metrics.ordered(self._train(*batch)).as_floats(), return_dict)
+        return results_of(self.metrics.ordered(self._train(*batch)).as_floats(), return_dict)
 
     @explains_keywords
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """The loss and the metrics of one batch."""
         self._require_compiled("test_on_batch", needs_optimizer=False)
         batch = self._single_batch(x, y, sample_weight, None)
-        return _results(self.metrics.ordered(self._test(*batch)).as_floats(), return_dict)
+        return results_of(self.metrics.ordered(self._test(*batch)).as_floats(), return_dict)
 
     @explains_keywords
     def predict_on_batch(self, x: Any) -> Any:
@@ -356,13 +400,13 @@ class Trainer:
     def _prepare(self, *loaders: Loader | None) -> None:
         """Builds the model and looks at the targets in memory, before anything runs."""
         for loader in loaders:
-            arrays = _arrays_in(loader)
+            arrays = arrays_in(loader)
             if arrays is not None:
                 self._check_batch(Batch(arrays.x, arrays.y, arrays.weight))
 
     def _batches(self, loader: Loader) -> Iterator[Batch]:
         """The batches of an epoch; what has not been seen as a whole is looked at batch by batch."""
-        seen = _arrays_in(loader) is not None
+        seen = arrays_in(loader) is not None
         for batch in loader:
             if not seen:
                 count_samples(x=batch.x, y=batch.y, sample_weight=batch.weight)
@@ -370,7 +414,7 @@ class Trainer:
             yield batch
 
     def _check_built(self, loader: Loader) -> None:
-        arrays = _arrays_in(loader)
+        arrays = arrays_in(loader)
         if arrays is not None:
             self.output_specs(arrays.x)
 
@@ -429,61 +473,3 @@ class Trainer:
         loss = self.losses.resolved(specs, self.output_names(specs))[0][0]
         weights = class_weights(np.asarray(targets[0]), class_weight, loss, len(outputs[0].shape))
         return batch.x, batch.y, combine_weights(weights, batch.weight)
-
-
-def _results(found: dict[str, float], return_dict: bool) -> Any:
-    if return_dict:
-        return found
-    values = list(found.values())
-    return values[0] if len(values) == 1 else values
-
-
-def filled_size(rows: int, batch_size: int) -> int:
-    """The rows that a short batch is filled up to: the next power of two, or the full batch if that is less."""
-    return max(rows, min(batch_size, 1 << max(rows - 1, 0).bit_length()))
-
-
-def _fill_up(x: Any, size: int) -> Any:
-    """The batch with its last row repeated up to a size."""
-
-    def fill(array: np.ndarray) -> np.ndarray:
-        missing = size - len(array)
-        return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
-
-    return tree.map(fill, x)
-
-
-def _rows(output: Tensor, rows: int | None) -> np.ndarray:
-    return output.numpy()[:rows].copy() if output.ndim else output.numpy().copy()[None]
-
-
-def _arrays_in(loader: Loader | None) -> ArrayLoader | None:
-    """The arrays in memory that a loader gives batches of, if that is what it does."""
-    source = loader.source if isinstance(loader, IterableLoader) else loader
-    return source if isinstance(source, ArrayLoader) else None
-
-
-def check_passes(loader: Loader | None, passes: int, argument: str) -> None:
-    """Raises if an iterator, which ends after one pass, shall give several."""
-    if isinstance(loader, IterableLoader) and not loader.restarts and loader.steps is None and passes > 1:
-        raise ArgumentError(
-            f"an iterator can be passed through once, and there are {passes} epochs",
-            got=type(loader.source).__name__,
-            expected=f"{argument}, for an iterator without end; or something that can be iterated over again",
-        )
-
-
-def no_batches() -> ArgumentError:
-    return ArgumentError("there are no batches", got="an iterable that ended before its first batch")
-
-
-def _draw_seed(seed: int | None) -> int:
-    return random.draw_seed() if seed is None else seed
-
-
-def _validation_loader(data: Any, batch_size: int | None, steps: int | None) -> Loader | None:
-    if data is None:
-        return None
-    if isinstance(data, (tuple, list)) and len(data) in (2, 3) and not any(isinstance(part, tuple) for part in data):
-        return make_loader(*data, batch_size=batch_size, steps=steps)
-    return make_loader(data, batch_size=batch_size, steps=steps)

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from highlevel.errors import BackendError
+from highlevel.errors import BackendError, MemoryLimitError
 from highlevel.ir import Graph, Primitive, Spec, as_dtype
 from highlevel.ir.graph import attribute_key
 from highlevel.ir.trace import trace_graph
 
+from .assemble import assemble, units_of
 from .devices.cpu import CpuDevice, default_cpu
-from .executable import Arena, Executable
-from .passes import run_passes
+from .executable import Arena, Executable, plan_graph
+from .passes import PassReport, run_passes
+from .program import Program
+
+if TYPE_CHECKING:
+    from .profile import Profile
+    from .report import Explanation, MemoryMap
 
 OPERATORS_KEPT = 4096  # compiled operators, for computing at once
+MEMORY_LIMIT = "memory_limit"
 
 
 class NativeBackend:
@@ -40,9 +48,77 @@ class NativeBackend:
         return handle
 
     def compile(self, graph: Graph, options: Mapping[str, Any]) -> Executable:
-        if options:
-            raise BackendError("the backend 'native' has no such option", got=", ".join(options), expected="none")
-        return Executable(run_passes(graph), self.device, self.arena, self, self.device.threads)
+        """The program of a graph. Options: "memory_limit", in bytes, of which `MemoryMap.total_bytes` takes no more."""
+        return Executable(self._passed(graph, options), self.device, self.arena, self, self.device.threads)
+
+    def _passed(self, graph: Graph, options: Mapping[str, Any], log: list[PassReport] | None = None) -> Graph:
+        """The graph as it is compiled."""
+        if unknown := sorted(options.keys() - {MEMORY_LIMIT}):
+            raise BackendError(
+                "the backend 'native' has no such option", got=", ".join(unknown), expected=MEMORY_LIMIT
+            )
+        after = run_passes(graph, log=log)
+        limit = options.get(MEMORY_LIMIT)
+        return after if limit is None else self._within(after, limit)
+
+    def _within(self, graph: Graph, limit_bytes: int) -> Graph:
+        """The graph, with values computed twice instead of kept where memory is short."""
+
+        def size_of_plan(graph: Graph) -> int:
+            return self._map(graph, self._plan(graph)).total_bytes
+
+        needed = size_of_plan(graph)
+        if needed > limit_bytes:
+            summary = "the program does not fit into the memory that it may have"
+            raise MemoryLimitError(summary, needed_bytes=needed, limit_bytes=limit_bytes)
+        return graph
+
+    def _plan(self, graph: Graph) -> Program:
+        return plan_graph(graph, self.device.target, self.device.threads)
+
+    def _map(self, graph: Graph, program: Program) -> MemoryMap:
+        from .report import memory_of
+
+        return memory_of(graph, program, self.device.threads)
+
+    # Looking into programs -------------------------------------------------------------------------------------------
+    def memory_map(self, graph: Graph, options: Mapping[str, Any]) -> MemoryMap:
+        """The memory that a program would need; nothing is compiled."""
+        graph = self._passed(graph, options)
+        return self._map(graph, self._plan(graph))
+
+    def explain(self, graph: Graph, options: Mapping[str, Any]) -> Explanation:
+        """What a program consists of; it is compiled, and not run."""
+        from .passes.check import count_nodes
+        from .profile import measure_machine
+        from .report import Compilation, Explanation, barriers_of, kernels_of
+
+        log: list[PassReport] = []
+        after = self._passed(graph, options, log)
+        program = self._plan(after)
+        units, counts = units_of(program), self.device.cache.counts
+        before = counts.memory, counts.disk, counts.compiled
+        start = time.perf_counter()
+        self.device.compile(units)
+        elapsed_ms = 1e3 * (time.perf_counter() - start)
+        found = [now - old for now, old in zip((counts.memory, counts.disk, counts.compiled), before, strict=True)]
+        table, machine = assemble(program, self.device.threads), measure_machine(self)
+        kernels, _ = kernels_of(program, table, machine)
+        return Explanation(
+            machine=machine,
+            nodes_traced=count_nodes(graph),
+            passes=tuple(log),
+            kernels=tuple(kernels),
+            barriers=barriers_of(table),
+            memory=self._map(after, program),
+            compilation=Compilation(len(units), found[0], found[1], found[2], elapsed_ms),
+        )
+
+    def profile(self, executable: Executable, inputs: Sequence[Any], steps: int) -> Profile:
+        """Runs a program of this backend so many times and says where its time goes; variables keep their values."""
+        from .profile import measure_machine, profile_program
+
+        return profile_program(executable, inputs, steps, measure_machine(self))
 
     def run(self, primitive: Primitive, handles: Sequence[Any], attrs: Mapping[str, Any]) -> Sequence[Any]:
         key = primitive, attribute_key(dict(attrs)), tuple([(h.shape, h.dtype) for h in handles])

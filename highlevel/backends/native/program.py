@@ -114,7 +114,7 @@ class Program:
     donated: results (by name) that are the same memory as an input
     buffers: all buffers by name
     memory:  places of the others in the arena, and of the workspace of step i, called `work<i>`
-    sources: where buffers come from, by name: layers, lines of code
+    sources: the operators that made what is in the buffers, by name, and where these come from
     """
 
     inputs: tuple[str, ...]
@@ -124,7 +124,7 @@ class Program:
     buffers: Mapping[str, Buffer]
     steps: tuple[Step, ...]
     memory: MemoryPlan
-    sources: Mapping[str, Origin] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, Origin]] = field(default_factory=dict)
 
     def tasks(self) -> Iterable[Task]:
         """All tasks, those of bodies included."""
@@ -185,7 +185,7 @@ class _Planner:
         assert steps is not None, "steps that wait for each other"
         donated = {results[r]: self.inputs[i] for r, i in self.donated.items()}
         memory = self._memory(steps, {*self.inputs, *results})
-        origins = {node.id: node.origin for node in self.graph.nodes()}
+        origins = {node.id: (node.name, node.origin) for node in self.graph.nodes()}
         sources = {buffer.name: origins[key[0]] for key, buffer in self.fusion.buffers.items()}
         leaves_only = tuple(leaf for _, leaf in leaves)
         return Program(self.inputs, leaves_only, results, donated, self.buffers, tuple(steps), memory, sources)
