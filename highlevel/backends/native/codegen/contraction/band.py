@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .blocking import PAGE_BYTES
 from .geometry import Axes
-from .packing import Copy
+from .packing import ALL, Copy
 from .values import I64, Builder, Value, Vectors, counted
 from .work import linear
 
@@ -132,7 +132,7 @@ class BandCopy:
             dense = self.taken is None and band.taken == band.channels == pixel
             counts = [I64(1), I64(pixels * pixel)] if dense else [I64(pixels), taken]
             copy = Copy.of(band.stored, band.packed, 0, 1)
-            self.call(copy, [source, target, *counts, I64(band.channels), I64(1), I64(pixel)])
+            self.call(copy, [source, target, *counts, I64(band.channels), I64(1), I64(pixel), ALL, I64(0)])
         self._zeros(goal, (before + pixels) * pixel, columns.reach * pixel)
 
     def _zeros(self, goal: Value, start: int, end: int) -> None:

@@ -29,9 +29,14 @@ from .values import Vectors, computed_in
 L2_BYTES = 1 << 20  # what is common today; not measured, so that sums are cut alike everywhere
 PAGE_BYTES = 4096  # addresses this far apart compete for the same few places in the first-level cache
 UNIT_FLOPS = 2_000_000  # the least that is worth handing to a thread: about 10 µs
+UNIT_BYTES = 256 << 10  # or so much of B to read
 PACKING_ROWS = 192  # with fewer rows than this, packing B costs more than it saves
 SMALL_B = L2_BYTES // 4  # that much of B stays in the cache while all rows pass over it
 UNITS = 64  # more units than that balance no better
+LONG_BLOCK = 128  # of a reduction of which both operands are copied block by block
+STREAMED_BLOCK = 32  # of a reduction of which B is read in place while it comes from memory
+STREAMED_BYTES = 2048  # of a row of B at a time, at least
+FEW_ROWS = 48  # with fewer than this, B that comes from memory is not packed
 PARTIAL_UNITS = 8  # a long reduction with fewer units than this is itself cut into parts
 
 
@@ -335,6 +340,16 @@ def plan_gemm(gemm: Gemm, target: Target) -> GemmPlan:
         and gemm.k * columns.extent * lanes * compute.size_bytes <= SMALL_B
     ):
         row_blocks, groups = _block_rows(gemm, rows, row_blocks), Cut(columns.pieces, 1)  # rows of C written as a whole
+    a, b = _place_a(gemm, rows, widens), _place_b(gemm, row_blocks, widens, lanes, target)
+    if not whole and b != "packed" and _is_long(gemm):
+        a, b, reduction = "copy", "private", Cut.by(gemm.k, LONG_BLOCK)
+        row_blocks, groups = _block_result(rows, columns, lanes * compute.size_bytes)
+    elif not whole and b != "packed" and _streams_b(gemm):
+        few = gemm.m < FEW_ROWS and b == "direct"
+        b, reduction = b if few else "private", Cut.by(gemm.k, STREAMED_BLOCK if few else LONG_BLOCK)
+        wide = -(-STREAMED_BYTES // (columns.size * lanes * compute.size_bytes))  # panels
+        groups = Cut.by(columns.pieces, max(groups.size, wide, -(-columns.pieces // PARTIAL_UNITS)))
+        row_blocks = Cut(rows.pieces, 1)
     units = gemm.batches * row_blocks.pieces * groups.pieces
     parts = _cut_parts(gemm, reduction, units)
     return GemmPlan(
@@ -348,9 +363,32 @@ def plan_gemm(gemm: Gemm, target: Target) -> GemmPlan:
         panel_groups=groups,
         reduction=reduction,
         parts=parts,
-        a=_place_a(gemm, rows, widens),
-        b=_place_b(gemm, row_blocks, widens, lanes, target),
+        a=a,
+        b=b,
     )
+
+
+def _is_long(gemm: Gemm) -> bool:
+    """Whether neighbours of the reduction are far apart in both operands and there are many: gradients of weights.
+
+    Then every step reads other lines, and both are best copied block by block, rows as a whole.
+    """
+    along = gemm.a.row == 1 and gemm.b.column == 1 and gemm.a.column != 1
+    return along and gemm.k >= 4 * LONG_BLOCK and gemm.m >= 32 and gemm.n >= 32
+
+
+def _streams_b(gemm: Gemm) -> bool:
+    """Whether B comes from memory, once, for few rows: then it is best read as it lies, a few whole rows at a time."""
+    large = gemm.k * gemm.n * gemm.dtype.size_bytes > (L2_BYTES // 2 if gemm.m < FEW_ROWS else 2 * L2_BYTES)
+    return large and gemm.b.column == 1 and gemm.m < PACKING_ROWS
+
+
+def _block_result(rows: Cut, columns: Cut, vector_bytes: int) -> tuple[Cut, Cut]:
+    """Blocks of the result that stay in the second-level cache while all blocks of the reduction pass over them."""
+    elements = L2_BYTES // 4 * (64 // vector_bytes) // 4
+    row_blocks = Cut.by(rows.pieces, max(1, 2 * math.isqrt(elements) // rows.size))
+    panel = row_blocks.size * rows.size * columns.size * vector_bytes // 4
+    return row_blocks, Cut.by(columns.pieces, max(1, 2 * elements // max(1, panel)))
 
 
 def converts_halves(target: Target) -> bool:
@@ -415,7 +453,8 @@ def _cut_parts(gemm: Gemm, reduction: Cut, units: int) -> Cut:
     """Few results, each a long sum: cut the sum, so that there is work for several threads."""
     if not units or units >= PARTIAL_UNITS:
         return Cut(reduction.pieces, 1)
-    most = max(1, min(-(-PARTIAL_UNITS // units), gemm.flops // units // UNIT_FLOPS))
+    work = max(gemm.flops // UNIT_FLOPS, gemm.batches * gemm.k * gemm.n * gemm.dtype.size_bytes // UNIT_BYTES)
+    most = max(1, min(-(-PARTIAL_UNITS // units), work // units))
     return Cut(reduction.pieces, min(most, reduction.pieces))
 
 
@@ -425,7 +464,10 @@ def _place_a(gemm: Gemm, rows: Cut, widens: bool) -> Literal["direct", "copy"]:
     if 1 not in (gemm.a.row, gemm.a.column):
         return "copy" if gemm.n > 8 else "direct"
     step = max(gemm.a.row, gemm.a.column) * gemm.dtype.size_bytes
-    colliding = step % (PAGE_BYTES // 2) == 0 and (rows.size > 6 or gemm.a.row == 1)
+    if gemm.a.row == 1:
+        colliding = step % (PAGE_BYTES // 8) == 0 and gemm.k >= 64
+    else:
+        colliding = step % (PAGE_BYTES // 2) == 0 and rows.size > 6
     return "copy" if colliding and gemm.n >= 64 else "direct"
 
 
@@ -435,8 +477,10 @@ def _place_b(
     if gemm.packed:
         return "packed"
     ragged = gemm.n % lanes != 0 and not target.masking
-    colliding = gemm.b.row * gemm.dtype.size_bytes % PAGE_BYTES == 0 and gemm.k >= 256
-    reused = gemm.m >= PACKING_ROWS or (colliding and gemm.m >= PACKING_ROWS // 4)
+    step = gemm.b.row * gemm.dtype.size_bytes
+    colliding = step % PAGE_BYTES == 0 and gemm.k >= 256 and gemm.m >= PACKING_ROWS // 4
+    crowded = step % (PAGE_BYTES // 4) == 0 and gemm.k >= 128 and gemm.m >= PACKING_ROWS // 2
+    reused = gemm.m >= PACKING_ROWS or colliding or crowded
     if gemm.b.column == 1 and not widens and not ragged and not reused:
         return "direct"
     return "private" if row_blocks.pieces == 1 else "shared"

@@ -16,7 +16,7 @@ from .gemm import emit_gemm, emit_pack, phase_names
 from .geometry import Conv
 from .helpers import Helpers, place
 from .microkernel import MicroKernel, Steps
-from .packing import Copy
+from .packing import ALL, Copy
 from .values import I1, I64, Builder, Value, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 
@@ -33,7 +33,7 @@ def plan_conv_input_grad(conv: Conv, target: Target) -> ConvPlan | GemmPlan:
 
 def _plan(conv: Conv, target: Target, *, transposed: bool) -> ConvPlan | GemmPlan:
     if conv.pointwise and conv.groups == 1:
-        return plan_gemm(conv.as_gemm(transposed=transposed), target)
+        return plan_gemm(conv.as_gemm("dx" if transposed else "y"), target)
     return plan_lattices(conv, target, transposed=transposed)
 
 
@@ -147,7 +147,7 @@ class _Writer:
                 builder, (group, plan.taps * plan.summed * plan.padded_columns), (column, plan.taps * plan.summed)
             )
             offset = builder.add(before, builder.mul(tap, builder.mul(width, I64(plan.summed))))
-            numbers = [I64(plan.summed), inside, I64(kernel.row), I64(kernel.column), width]
+            numbers = [I64(plan.summed), inside, I64(kernel.row), I64(kernel.column), width, ALL, I64(0)]
             self.call(copy, [source, plan.packed.at(builder, goal, offset), *numbers])
 
         counted(builder, first, end, unit, name="pack")

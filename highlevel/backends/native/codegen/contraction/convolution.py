@@ -273,15 +273,19 @@ def _plan_lattice(plan: ConvPlan, axes: Axes, height: int) -> Lattice:
     tiles = Cut.by(axes[2].points, height)
     row_flops = 2 * axes[2].points * math.prod(axis.taps for axis in axes) * plan.summed * plan.width
     worth = -(-UNIT_FLOPS // max(1, row_flops))
-    images, rows = 1, max(1, min(axes[1].points, max(worth, BAND_ROWS) if copy else worth))
+    kernel_bytes = plan.taps * plan.summed * plan.padded_columns * plan.packed.dtype.size_bytes
+    large = kernel_bytes > L2_BYTES // 2 and not plan.lanewise  # it is read once for each band
+    least = BAND_POINTS // max(1, axes[2].points) if large else BAND_ROWS if copy else 1
+    images, rows = 1, max(1, min(axes[1].points, max(worth, least)))
     points = rows * axes[2].points
     if rows >= axes[1].points and axes[0].points == 1:  # whole images: perhaps several
         images = max(1, min(plan.conv.images, BAND_POINTS // max(1, points)))
     lattice = Lattice(axes, Cut.by(plan.conv.images, images), tiles, Cut.by(axes[1].points, rows), copy)
-    while copy and images > 1 and _band_bytes(plan, lattice) > 2 * BAND_BYTES:
+    limit = L2_BYTES if large else BAND_BYTES
+    while copy and images > 1 and _band_bytes(plan, lattice) > max(limit, 2 * BAND_BYTES):
         images -= 1
         lattice = dataclasses.replace(lattice, images=Cut.by(plan.conv.images, images))
-    while copy and lattice.bands.size > 1 and _band_bytes(plan, lattice) > BAND_BYTES * (2 if images > 1 else 1):
+    while copy and lattice.bands.size > 1 and _band_bytes(plan, lattice) > max(limit, BAND_BYTES * min(images, 2)):
         lattice = dataclasses.replace(lattice, bands=Cut.by(axes[1].points, lattice.bands.size - 1))
     return lattice
 

@@ -14,7 +14,7 @@ from .convolution import ConvPlan
 from .finish import Epilogue, Finish
 from .helpers import Helpers, place
 from .microkernel import Level, MicroKernel, Steps
-from .packing import Copy
+from .packing import ALL, Copy
 from .values import I1, I64, Builder, Value, Vectors, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 
@@ -135,11 +135,17 @@ class Driver:
         return linear(self.builder, (piece_start(self.builder, self.plan.columns, panel), self.plan.lanes))
 
     def copy(
-        self, source: Value, target: Value, counts: tuple[Value, Value], steps: tuple[int, int], target_step: int
+        self,
+        source: Value,
+        target: Value,
+        counts: tuple[Value, Value],
+        steps: tuple[int, int],
+        target_step: int,
+        chunk: tuple[Value, Value] = (ALL, I64(0)),
     ) -> None:
-        """Elements of an operand into the workspace: counts and steps of an outer and an inner axis."""
+        """Elements of an operand into the workspace: counts and steps of an outer and an inner axis, see `Copy`."""
         copy = Copy.of(self.plan.stored, self.plan.packed, *steps)
-        numbers = [*counts, *(I64(step) for step in steps), I64(target_step)]
+        numbers = [*counts, *(I64(step) for step in steps), I64(target_step), *chunk]
         self.builder.call(place(self.module, copy, self.helpers), [source, target, *numbers])
 
     # Phases ----------------------------------------------------------------------------------------------------------
@@ -164,19 +170,17 @@ class Driver:
         """Panels `panel` … `end` of B for part of the reduction; `goal` is where column `base` goes."""
         plan, builder, gemm = self.plan, self.builder, self.plan.gemm
         extent = builder.sub(stop, start)
-        for first, last, vectors, ragged in plan.panels():
+        for first, last, vectors in plan.columns.segments:
             width = vectors * plan.lanes
-
-            def pack(p: Value, _: list[Value], width: int = width, ragged: bool = ragged) -> None:
-                column = self._panel_offset(p)
+            low, high = larger(builder, panel, I64(first)), smaller(builder, end, I64(last))
+            with builder.if_then(builder.icmp_signed("<", low, high)):
+                column = self._panel_offset(low)
+                inside = builder.sub(smaller(builder, self._panel_offset(high), I64(gemm.n)), column)
                 source = self._operand(self.b, batch, gemm.b.batch, (start, gemm.b.row), (column, gemm.b.column))
                 offset = builder.mul(builder.sub(column, base), extent)
-                inside = builder.sub(I64(gemm.n), column) if ragged else I64(width)
                 target = plan.packed.at(builder, goal, offset)
-                self.copy(source, target, (extent, inside), (gemm.b.row, gemm.b.column), width)
-
-            low = larger(builder, panel, I64(first))
-            counted(builder, low, smaller(builder, end, I64(last)), pack, name="panel")
+                chunk = I64(width), builder.mul(extent, I64(width))
+                self.copy(source, target, (extent, inside), (gemm.b.row, gemm.b.column), width, chunk)
 
     def emit_compute(self) -> None:
         """All products: each thread its units."""

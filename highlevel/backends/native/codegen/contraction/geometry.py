@@ -17,6 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 from highlevel.ir.dtypes import DType, float32
 
@@ -87,13 +88,15 @@ class Conv:
             dilation=(1,) * more + self.dilation,
         )
 
-    def as_gemm(self, *, transposed: bool) -> Gemm:
-        """A pointwise convolution of one group: pixels times kernel. Its input gradient: cotangents times kernelᵀ."""
+    def as_gemm(self, kind: Literal["y", "dx", "dk"]) -> Gemm:
+        """A pointwise convolution of one group: pixels · kernel, cotangents · kernelᵀ, pixelsᵀ · cotangents."""
         pixels, inner, outer = self.images * math.prod(self.sizes), self.channels, self.filters
-        if transposed:
+        if kind == "y":
+            gemm = Gemm.dense(pixels, outer, inner, self.dtype)
+        elif kind == "dx":
             gemm = Gemm.dense(pixels, inner, outer, self.dtype, transpose_b=True)
         else:
-            gemm = Gemm.dense(pixels, outer, inner, self.dtype)
+            gemm = Gemm.dense(inner, outer, pixels, self.dtype, transpose_a=True)
         return dataclasses.replace(gemm, packed=self.packed, offsets=self.offsets, finished=self.finished)
 
 

@@ -24,13 +24,15 @@ from .blocking import (
     PARTIAL_UNITS,
     UNIT_FLOPS,
     Cut,
+    GemmPlan,
     Target,
     aligned,
     choose_tiles,
     converts_halves,
+    plan_gemm,
     runs_of_panels,
 )
-from .gemm import phase_names
+from .gemm import emit_gemm, phase_names
 from .geometry import Axes, Conv, forward_axes
 from .helpers import Helpers, place
 from .microkernel import Level, MicroKernel, Steps
@@ -181,8 +183,10 @@ class KernelGradPlan:
         return (self.shared_elements + nthreads * self.private_elements) * self.packed.dtype.size_bytes
 
 
-def plan_conv_kernel_grad(conv: Conv, target: Target) -> KernelGradPlan:
-    """The plan for the cotangent of a convolution's kernel."""
+def plan_conv_kernel_grad(conv: Conv, target: Target) -> KernelGradPlan | GemmPlan:
+    """The plan for the cotangent of a convolution's kernel: a matrix product where it is one."""
+    if conv.pointwise and conv.groups == 1 and computed_in(conv.dtype) is conv.dtype:
+        return plan_gemm(conv.as_gemm("dk"), target)
     conv = _pixels_in_rows(conv.in_three_dimensions())
     lanes = target.vector_bytes // computed_in(conv.dtype).size_bytes
     planes, rows, points = conv.points
@@ -221,9 +225,11 @@ def _pixels_in_rows(conv: Conv) -> Conv:
 
 
 def emit_conv_kernel_grad(
-    module: Value, name: str, plan: KernelGradPlan, helpers: Helpers | None = None
+    module: Value, name: str, plan: KernelGradPlan | GemmPlan, helpers: Helpers | None = None
 ) -> tuple[Value, ...]:
     """Defines a kernel gradient in a module: functions as `emit_gemm` makes them; a is x, b the cotangent of y."""
+    if isinstance(plan, GemmPlan):
+        return emit_gemm(module, name, plan, helpers=helpers)
     names = zip(phase_names(name, plan.phases), plan.phases, strict=True)
     return tuple(emit_kernel_grad_phase(module, symbol, plan, phase, helpers) for symbol, phase in names)
 
@@ -373,24 +379,26 @@ class _Unit:
         ).emit()
         counted(builder, *images, lambda i, _: self.copy_points(i, images[0], plane, rows), name="image")
 
-    def copy_points(self, image: Value, first: Value, plane: Value, rows: tuple[Value, Value]) -> None:
+    def copy_points(self, image: Value, first_image: Value, plane: Value, rows: tuple[Value, Value]) -> None:
         """Rows of g, one panel after the other."""
         writer, plan, builder, conv = self.writer, self.writer.plan, self.writer.builder, self.writer.plan.conv
         planes, height, width = conv.points
         pixel = linear(builder, (image, planes * height * width), (plane, height * width), (rows[0], width))
         points = builder.mul(builder.sub(rows[1], rows[0]), I64(width))
         copy = Copy.of(plan.stored, plan.packed, 0, 1)
-
-        def panel(column: Value, vectors: int, ragged: bool) -> None:
-            filters = builder.add(column, linear(builder, (self.group, plan.width)))
-            source = plan.stored.at(builder, writer.g, linear(builder, (pixel, conv.filters), (filters, 1)))
-            size = vectors * plan.lanes
-            before = linear(builder, (builder.sub(image, first), plan.bands.size * width * size))
-            inside = builder.sub(I64(plan.width), column) if ragged else I64(size)
-            goal = plan.packed.at(builder, self.panel_at(column), before)
-            writer.call(copy, [source, goal, points, inside, I64(conv.filters), I64(1), I64(size)])
-
-        self.each_panel(panel)
+        for first, last, vectors in plan.columns.segments:
+            low, high = larger(builder, self.panels[0], I64(first)), smaller(builder, self.panels[1], I64(last))
+            with builder.if_then(builder.icmp_signed("<", low, high)):
+                starts = (piece_start(builder, plan.columns, p) for p in (low, high))
+                column, end = (linear(builder, (start, plan.lanes)) for start in starts)
+                inside = builder.sub(smaller(builder, end, I64(plan.width)), column)
+                filters = builder.add(column, linear(builder, (self.group, plan.width)))
+                source = plan.stored.at(builder, writer.g, linear(builder, (pixel, conv.filters), (filters, 1)))
+                size = vectors * plan.lanes
+                before = linear(builder, (builder.sub(image, first_image), plan.bands.size * width * size))
+                goal = plan.packed.at(builder, self.panel_at(column), before)
+                steps = [I64(conv.filters), I64(1), I64(size), I64(size), I64(plan.block_points * size)]
+                writer.call(copy, [source, goal, points, inside, *steps])
 
     def panel_at(self, column: Value) -> Value:
         """Where a panel's copy begins."""

@@ -1,8 +1,9 @@
 """Copies of blocks of operands: with friendlier steps, in whole vectors, transposed and converted where needed.
 
-A block has an outer and an inner axis; in the copy, inner elements are consecutive and filled up with zeros to whole
-vectors. Three ways to read: inner elements that are consecutive come as vectors; where the outer elements are, square
-blocks of vectors are read and transposed in registers; else vectors are gathered.
+A block has an outer and an inner axis; in the copy, inner elements are consecutive – or in chunks, panels of a matrix,
+so that rows are read as a whole – and filled up with zeros to whole vectors. Three ways to read: inner elements that
+are consecutive come as vectors; where the outer elements are, square blocks of vectors are read and transposed in
+registers; else vectors are gathered.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ from llvmlite import ir
 
 from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, counted, smaller
 
+ALL = I64(1 << 40)  # a chunk that holds everything
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
     """All that the machine code of a copy depends on: element types, and which elements of the source are consecutive.
 
-    The function is `void (source, target, outer count, inner count, outer step, inner step, outer step of target)`.
+    void (source, target, outer count, inner count, outer step, inner step, outer step of target, chunk, chunk step)
+
+    A chunk is a number of inner elements, in whole vectors; the next one is written so many elements further on.
     """
 
     source: Vectors
@@ -40,7 +45,7 @@ class Copy:
     @property
     def type(self) -> Value:
         """See above."""
-        return ir.FunctionType(VOID, [POINTER, POINTER, I64, I64, I64, I64, I64])
+        return ir.FunctionType(VOID, [POINTER, POINTER, *[I64] * 7])
 
     def emit(self, function: Value) -> None:
         """Writes the function's body."""
@@ -66,16 +71,25 @@ class _Writer:
     outer_step: Value
     inner_step: Value
     target_step: Value
+    chunk: Value
+    chunk_step: Value
 
     def straight(self) -> None:
-        """Row by row: vectors, and the rest under a mask."""
+        """Row by row, chunk by chunk: vectors, and the rest of the last chunk under a mask."""
         builder, copy, lanes = self.builder, self.copy, self.copy.source.lanes
-        full, rest = builder.sdiv(self.inner, I64(lanes)), builder.srem(self.inner, I64(lanes))
+        chunks = builder.sdiv(builder.add(self.inner, builder.sub(self.chunk, I64(1))), self.chunk)
+        last = builder.sub(chunks, I64(1))
+        left = builder.sub(self.inner, builder.mul(last, self.chunk))
+        full, rest = builder.sdiv(left, I64(lanes)), builder.srem(left, I64(lanes))
+        whole = builder.sdiv(self.chunk, I64(lanes))
+        mask = copy.source.first(builder, rest)
         everything = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes)
 
-        def row(o: Value, _: list[Value]) -> None:
-            start = copy.source.at(builder, self.source, builder.mul(o, self.outer_step))
-            goal = copy.target.at(builder, self.target, builder.mul(o, self.target_step))
+        def chunk(o: Value, c: Value, last: Value) -> None:
+            offset = builder.mul(builder.mul(c, self.chunk), self.inner_step)
+            start = copy.source.at(builder, self.source, builder.add(builder.mul(o, self.outer_step), offset))
+            offset = builder.add(builder.mul(o, self.target_step), builder.mul(c, self.chunk_step))
+            goal = copy.target.at(builder, self.target, offset)
 
             def move(v: Value, mask: Value | None) -> None:
                 lane = builder.mul(v, I64(lanes))
@@ -86,9 +100,12 @@ class _Writer:
                     value = copy.source.gather(builder, begin, self.inner_step, mask or everything)
                 copy.target.store(builder, value, copy.target.at(builder, goal, lane))
 
-            counted(builder, 0, full, lambda v, _: move(v, None), name="vector")
-            with builder.if_then(builder.icmp_signed(">", rest, I64(0))):
-                move(full, copy.source.first(builder, rest))
+            counted(builder, 0, builder.select(last, full, whole), lambda v, _: move(v, None), name="vector")
+            with builder.if_then(builder.and_(last, builder.icmp_signed(">", rest, I64(0)))):
+                move(full, mask)
+
+        def row(o: Value, _: list[Value]) -> None:
+            counted(builder, 0, chunks, lambda c, _: chunk(o, c, builder.icmp_signed("==", c, last)), name="chunk")
 
         counted(builder, 0, self.outer, row, name="outer")
 
@@ -112,7 +129,10 @@ class _Writer:
         builder, copy, lanes = self.builder, self.copy, self.copy.source.lanes
         along, across = builder.sub(self.outer, o), builder.sub(self.inner, lane)
         begin = copy.source.at(builder, self.source, builder.add(o, builder.mul(lane, self.inner_step)))
-        goal = copy.target.at(builder, self.target, builder.add(lane, builder.mul(o, self.target_step)))
+        place = builder.add(
+            builder.mul(builder.sdiv(lane, self.chunk), self.chunk_step), builder.srem(lane, self.chunk)
+        )
+        goal = copy.target.at(builder, self.target, builder.add(place, builder.mul(o, self.target_step)))
         addresses = [copy.source.at(builder, begin, builder.mul(I64(i), self.inner_step)) for i in range(lanes)]
         whole = builder.icmp_signed(">=", smaller(builder, along, across), I64(lanes))
         with builder.if_else(whole) as (inside, edge):
