@@ -15,7 +15,13 @@ from highlevel.backends.native.cache import Object
 from highlevel.backends.native.codegen import indexing as ix
 from highlevel.backends.native.codegen.targets import Target, compile_ir, host
 from highlevel.backends.native.devices.loader import Library, link
-from highlevel.backends.native.lower.contraction import contraction_task, supports_epilogue
+from highlevel.backends.native.lower.contraction import (
+    contraction_task,
+    pack_task,
+    packed_operand,
+    packed_size_bytes,
+    supports_epilogue,
+)
 from highlevel.backends.native.lower.registry import lower
 from highlevel.backends.native.lower.task import THREADS, TID, WORKSPACE, Argument, Task
 from highlevel.backends.native.schedule.contraction import Contraction, View
@@ -506,3 +512,67 @@ def test_equal_epilogues_are_one(target: Target) -> None:
         assert task.reads == ("a", "b", name) and task.phases[-1].arguments[-1] == name
         units.append([call.unit for call in task.phases] + list(task.helpers))
     assert units[0] == units[1]
+
+
+# Packed once ---------------------------------------------------------------------------------------------------------
+def check_packed(c: Contraction, arrays: Mapping[str, np.ndarray], target: Target) -> None:
+    """What comes out without; sums of small whole numbers are exact, however they are cut."""
+    plain = contraction_task(c, target)
+    run(plain, arrays, 2)
+    expected = arrays["c"].copy()
+    arrays["c"][...] = 77
+    packed = np.full(packed_size_bytes(c, target) + 64, 0xA5, np.uint8)
+    packed = packed[-packed.ctypes.data % 64 :]
+    name = "ab"[packed_operand(c) or 0]
+    run(pack_task(c, target, "packed"), {name: arrays[name], "packed": packed}, 3)
+    task = contraction_task(c, target, "packed")
+    assert name not in task.reads and "packed" in task.reads
+    run(task, {**arrays, name: np.zeros(1), "packed": packed}, 2)
+    np.testing.assert_array_equal(arrays["c"], expected)
+
+
+@pytest.mark.parametrize("m", [1, 5, 200])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+def test_weights_packed_once(target: Target, rng: np.random.Generator, m: int, dtype: str) -> None:
+    node = contraction_node("matmul", (m, 50), (50, 70), dtype=dtype)
+    arrays = {
+        name: drawn(rng, shape, as_dtype(dtype))
+        for name, shape in zip("abc", (*OPERANDS[id(node)], (m, 70)), strict=True)
+    }
+    operands = whole("a", arrays["a"]), whole("b", arrays["b"])
+    check_packed(Contraction(node, operands, whole("c", arrays["c"])), arrays, target)
+    arrays["c"] = np.zeros((70, m), as_dtype(dtype).numpy)  # a transposed result: A is packed
+    c = Contraction(node, operands, view_of("c", arrays["c"], arrays["c"].T))
+    assert packed_operand(c) == (1 if m == 1 else 0)
+    check_packed(c, arrays, target)
+
+
+@pytest.mark.parametrize("window", [1, 3])
+@pytest.mark.parametrize("name", ["conv", "conv_input_grad"])
+def test_kernels_packed_once(target: Target, rng: np.random.Generator, name: str, window: int) -> None:
+    x, kernel, y = (2, 7, 6, 5), (window, window, 5, 20), (2, 7, 6, 20)
+    attrs = {"strides": (1, 1), "padding": ((window // 2,) * 2,) * 2, "dilation": (1, 1), "groups": 1}
+    shapes, more = ((x, kernel, y), {}) if name == "conv" else ((y, kernel, x), {"shape": x})
+    arrays = {letter: drawn(rng, shape, as_dtype("float32")) for letter, shape in zip("abc", shapes, strict=True)}
+    node = contraction_node(name, *shapes[:2], **attrs, **more)
+    bias = apply(
+        "add",
+        Total("product", as_dtype("float32")),
+        load_at("bias", "float32", shapes[2][-1:], [ix.var("i3", shapes[2][-1])]),
+    )
+    c = Contraction(node, (whole("a", arrays["a"]), whole("b", arrays["b"])), whole("c", arrays["c"]), bias)
+    check_packed(c, {**arrays, "bias": drawn(rng, shapes[2][-1:], as_dtype("float32"))}, target)
+
+
+def test_kernel_gradients_have_nothing_to_pack() -> None:
+    x, kernel, y = (2, 7, 6, 5), (3, 3, 5, 20), (2, 7, 6, 20)
+    attrs = {"strides": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 1, "shape": kernel}
+    node = contraction_node("conv_kernel_grad", x, y, **attrs)
+    views = [
+        View.whole(Buffer(letter, shape, as_dtype("float32")))
+        for letter, shape in zip("abc", (x, y, kernel), strict=True)
+    ]
+    c = Contraction(node, (views[0], views[1]), views[2])
+    assert packed_operand(c) is None
+    with pytest.raises(BackendError, match="nothing to pack"):
+        pack_task(c, host(()), "packed")

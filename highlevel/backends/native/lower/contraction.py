@@ -15,6 +15,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from llvmlite import ir
 
@@ -30,12 +31,15 @@ from ..codegen.contraction import (
     Gemm,
     GemmPlan,
     Helper,
+    Helpers,
     KernelGradPlan,
     Matrix,
+    emit_conv_pack,
     emit_conv_phase,
     emit_gemm_phase,
     emit_kernel_grad_phase,
     helper_module,
+    packed_bytes,
     plan_conv,
     plan_conv_input_grad,
     plan_conv_kernel_grad,
@@ -62,10 +66,16 @@ def lower_contraction(node: Node, reads: Sequence[Buffer], writes: Sequence[Buff
     return contraction_task(Contraction(node, (a, b), View.whole(result), origins=origins), target)
 
 
-def contraction_task(c: Contraction, target: Target) -> Task:
-    """The task that computes a contraction."""
+def contraction_task(c: Contraction, target: Target, packed: str | None = None) -> Task:
+    """The task that computes a contraction.
+
+    packed: the buffer in which `pack_task` has left the operand `packed_operand(c)`, which is not read then
+    """
     arranged = _arrange(c)
-    plan = plan_work(arranged.work, c.node.name, target)
+    work = arranged.work if packed is None else dataclasses.replace(arranged.work, packed=True)
+    plan = plan_work(work, c.node.name, target)
+    first, second = (view.buffer.name for view in arranged.operands)
+    second = packed or second
     epilogue: Epilogue | None = None
     more: tuple[str, ...] = ()
     if arranged.term is not None:
@@ -81,12 +91,12 @@ def contraction_task(c: Contraction, target: Target) -> Task:
     for phase in plan.phases:
         unit, helpers = _phase(plan, phase, epilogue, target)
         used.update((helper.symbol, helper) for helper in helpers)
-        names = *(view.buffer.name for view in arranged.operands), c.result.buffer.name
-        phases.append(Call(unit, (*names, WORKSPACE, TID, THREADS, *more)))
+        names = first, second, c.result.buffer.name
+        phases.append(Call(unit, (*names, WORKSPACE, TID, THREADS, *more), serial=plan.units <= 1))
     size_bytes = plan.packed.dtype.size_bytes
     return Task(
         name=c.node.name,
-        reads=tuple(dict.fromkeys((*(view.buffer.name for view in c.operands), *more))),
+        reads=tuple(dict.fromkeys((first, second, *more))),
         writes=(c.result.buffer.name,),
         phases=tuple(phases),
         helpers=tuple(used.values()),
@@ -98,6 +108,38 @@ def contraction_task(c: Contraction, target: Target) -> Task:
     )
 
 
+# Operands packed once ------------------------------------------------------------------------------------------------
+def packed_operand(c: Contraction) -> int | None:
+    """Which operand can be packed once for many runs, because it is a product's B or a convolution's kernel."""
+    if c.node.name == "conv_kernel_grad":
+        return None
+    return 0 if c.node.name == "matmul" and _is_swapped(c) else 1
+
+
+def packed_size_bytes(c: Contraction, target: Target) -> int:
+    """The size of the buffer for it. What is in there depends on the whole contraction, also on the batch size."""
+    return packed_bytes(_plan_for_packing(c, target))
+
+
+def pack_task(c: Contraction, target: Target, packed: str) -> Task:
+    """The task that packs the operand `packed_operand(c)` into a buffer of `packed_size_bytes` bytes."""
+    arranged, plan = _arrange(c), _plan_for_packing(c, target)
+    called: dict[str, Unit] = {}
+    module = _new_module(target)
+    emit_conv_pack(module, ENTRY, plan, _collector(called, target))
+    source = arranged.operands[1].buffer.name
+    call = Call(Unit(str(module), target), (source, packed, TID, THREADS))
+    return Task(f"{c.node.name}_pack", (source,), (packed,), (call,), tuple(called.values()), origins=c.origins)
+
+
+def _plan_for_packing(c: Contraction, target: Target) -> GemmPlan | ConvPlan:
+    plan = plan_work(_arrange(c).work, c.node.name, target)
+    if c.node.name == "conv_kernel_grad" or isinstance(plan, KernelGradPlan):
+        raise BackendError("conv_kernel_grad: nothing to pack once: both operands change")
+    return plan
+
+
+# Epilogues -----------------------------------------------------------------------------------------------------------
 def supports_epilogue(c: Contraction) -> bool:
     """Whether `contraction_task` can make code of a contraction with its epilogue."""
     return c.epilogue is None or _arrange(c).supported
@@ -149,7 +191,7 @@ def _arrange(c: Contraction) -> _Arranged:
     operands = c.operands
     if c.node.name == "matmul":
         result = c.result
-        swapped = result.strides[-1] != 1 and result.shape[-1] > 1
+        swapped = _is_swapped(c)
         if swapped:  # Cᵀ = Bᵀ Aᵀ
             operands, result = (_swapped(operands[1]), _swapped(operands[0])), _swapped(result)
         product = matrix_product(*operands, result, finished)
@@ -167,6 +209,10 @@ def _arrange(c: Contraction) -> _Arranged:
     term = None if c.epilogue is None else in_numbers_of_product(c.epilogue, values)
     supported = term is None or (c.node.name != "conv_kernel_grad" and is_supported(term))
     return _Arranged(work, operands, term, goal, supported)
+
+
+def _is_swapped(c: Contraction) -> bool:
+    return c.result.strides[-1] != 1 and c.result.shape[-1] > 1
 
 
 def _swapped(view: View) -> View:
@@ -283,14 +329,7 @@ def plan_work(work: Gemm | Conv, kind: str, target: Target) -> Plan:
 def _phase(plan: Plan, phase: str, epilogue: Epilogue | None, target: Target) -> tuple[Unit, tuple[Unit, ...]]:
     """The function of a phase, and those that it calls."""
     called: dict[str, Unit] = {}
-
-    def name(helper: Helper) -> str:
-        unit = _helper(helper, target)
-        called[unit.symbol] = unit
-        return unit.symbol
-
-    module = ir.Module()
-    module.triple = target.triple
+    name, module = _collector(called, target), _new_module(target)
     if isinstance(plan, GemmPlan):
         emit_gemm_phase(module, ENTRY, plan, phase, epilogue, name)
     elif isinstance(plan, ConvPlan):
@@ -298,6 +337,23 @@ def _phase(plan: Plan, phase: str, epilogue: Epilogue | None, target: Target) ->
     else:
         emit_kernel_grad_phase(module, ENTRY, plan, phase, name)
     return Unit(str(module), target), tuple(called.values())
+
+
+def _new_module(target: Target) -> Any:
+    module = ir.Module()
+    module.triple = target.triple
+    return module
+
+
+def _collector(called: dict[str, Unit], target: Target) -> Helpers:
+    """Takes note of the helpers that are called."""
+
+    def name(helper: Helper) -> str:
+        unit = _helper(helper, target)
+        called[unit.symbol] = unit
+        return unit.symbol
+
+    return name
 
 
 @functools.lru_cache(maxsize=1024)

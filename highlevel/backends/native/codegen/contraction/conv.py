@@ -180,10 +180,10 @@ class _Writer:
         if not (plan.conv.images and plan.width):
             return
         lattices = [lattice for lattice in plan.lattices if all(axis.points > 0 for axis in lattice.axes)]
-        first, end = self.share.range(builder, sum(plan.units(lattice) for lattice in lattices))
+        first, end = self.share.range(builder, sum(plan.units_of(lattice) for lattice in lattices))
         before = 0
         for lattice in lattices:
-            units = plan.units(lattice)
+            units = plan.units_of(lattice)
             low = larger(builder, builder.sub(first, I64(before)), I64(0))
             high = smaller(builder, builder.sub(end, I64(before)), I64(units))
 

@@ -210,9 +210,14 @@ class ConvPlan:
         return found or [(1, Level(0, 0))]
 
     # Work ------------------------------------------------------------------------------------------------------------
-    def units(self, lattice: Lattice) -> int:
-        """How many pieces of work there are."""
+    def units_of(self, lattice: Lattice) -> int:
+        """How many pieces of work a lattice has."""
         return math.prod(self.unit_bases(lattice))
+
+    @property
+    def units(self) -> int:
+        """How many pieces of work there are."""
+        return sum(self.units_of(lattice) for lattice in self.lattices)
 
     def unit_bases(self, lattice: Lattice) -> tuple[int, int, int, int, int]:
         """Images, groups, planes, bands, groups of panels."""
@@ -263,7 +268,7 @@ def plan_lattices(conv: Conv, target: Target, *, transposed: bool) -> ConvPlan:
         b=_place_kernel(draft, target),
     )
     lattices = tuple(_plan_lattice(draft, axes, tiles.size) for axes in all_axes)
-    units = sum(draft.units(lattice) for lattice in lattices)
+    units = sum(draft.units_of(lattice) for lattice in lattices)
     groups = Cut.by(columns.pieces, 1 if not units else max(1, columns.pieces * units // FEW_UNITS))
     return dataclasses.replace(draft, lattices=lattices, panel_groups=groups)
 
