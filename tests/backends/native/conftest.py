@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from highlevel.backends.native.cache import Object
+from highlevel.backends.native.cache import Object, Unit
 from highlevel.backends.native.codegen.targets import Target, aarch64, compile_ir, host
 from highlevel.backends.native.devices.loader import link
 from highlevel.backends.native.lower.registry import LOWERINGS
@@ -45,11 +46,20 @@ def shares(call: Call, nthreads: int) -> list[tuple[int, int]]:
     return [(min(tid * each, call.units), min((tid + 1) * each, call.units)) for tid in range(nthreads)]
 
 
+def units_of(task: Task) -> list[Unit]:
+    units = [*(call.unit for call in task.phases), *task.helpers]
+    return list({unit.key: unit for unit in units}.values())
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(unit: Unit) -> Object:
+    job = unit.job()
+    return Object(unit.symbol, compile_ir(job.text, job.target, job.level))
+
+
 def run_task(task: Task, addresses: dict[str, int], nthreads: int) -> None:
     """All phases, one after the other; threads take turns, in falling order."""
-    units = {call.unit.key: call.unit for call in task.phases} | {unit.key: unit for unit in task.helpers}
-    jobs = [(unit.symbol, unit.job()) for unit in units.values()]
-    library = link([Object(symbol, compile_ir(job.text, job.target, job.level)) for symbol, job in jobs])
+    library = link([compiled(unit) for unit in units_of(task)])
     memory = np.full(task.workspace_bytes(nthreads) + 64, 0xA5, np.uint8)
     workspace = memory[-memory.ctypes.data % 64 :].ctypes.data
     failures: list[BaseException] = []
@@ -102,9 +112,9 @@ def accepted_for_aarch64() -> Callable[..., None]:
 
     def check(name: str, *arrays: Array, **attrs: Any) -> None:
         task, _ = task_of(node_of(name, list(arrays), attrs), aarch64())
-        units = {call.unit.key: call.unit for call in task.phases}
+        units = units_of(task)
         assert units
-        for unit in units.values():
+        for unit in units:
             assert compile_ir(unit.text, unit.target, unit.level)
 
     return check

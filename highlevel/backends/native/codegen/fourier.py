@@ -8,8 +8,8 @@ the same order, alone or not, so its result is the same to the bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,6 +38,7 @@ from .kernel import forward, kernel
 from .targets import Target
 
 LINE_BYTES = 64
+PIECE = 64  # elements of a line that are put beside those of others at a time
 
 
 # Complex numbers -----------------------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ def emit_stages(
 class Transform:
     """The transform of lines of one length and type: its functions, and the memory that they take.
 
-    lines: how many there are, roughly: only whether they are worth transforming side by side follows from it
+    lines: how many there are: only whether they are transformed side by side follows from it
     scale: the result is multiplied with it
     kept:  complex numbers that may be data of a unit
     """
@@ -371,15 +372,23 @@ class Transform:
     def _load(self, k: Language, arrays: Sequence[Value], count: X, goal: Line) -> None:
         """Lines side by side; zeros where there is none."""
         for array, row in zip(arrays, (goal.re, goal.im), strict=True):
-            with k.loop(0, count) as line, k.loop(0, self.size) as j:
+            with self._elements(k, count) as (line, j):
                 row[j * self.group + line] = k.read(array, line * self.size + j, self.dtype)
             with k.loop(count, self.group) as line, k.loop(0, self.size) as j:
                 row[j * self.group + line] = 0.0
 
     def _store(self, k: Language, arrays: Sequence[Value], count: X, source: Line) -> None:
         for array, row in zip(arrays, (source.re, source.im), strict=True):
-            with k.loop(0, count) as line, k.loop(0, self.size) as j:
+            with self._elements(k, count) as (line, j):
                 k.write(array, line * self.size + j, self.dtype, row[j * self.group + line])
+
+    @contextmanager
+    def _elements(self, k: Language, count: X) -> Iterator[tuple[X, X]]:
+        """A loop over the elements of lines, in pieces that stay in the nearest cache when they are transposed."""
+        with k.loop(0, self.size, PIECE) as start:
+            stop = k.minimum(start + PIECE, self.size)
+            with k.loop(0, count) as line, k.loop(start, stop) as j:
+                yield line, j
 
     def _emit_chirped(
         self, k: Language, arrays: Sequence[Value], count: X, work: tuple[Line, Line], tables: Sequence[Line]

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 Numbers: TypeAlias = "np.ndarray[Any, Any]"
-LARGEST_RADIX = 31
+LARGEST_RADIX = 13  # larger ones take long to compile, and Bluestein's way is no slower
 KEPT = 4096  # complex numbers that a unit holds as data; more are computed when it runs
 
 

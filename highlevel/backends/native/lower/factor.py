@@ -7,6 +7,7 @@ operator's definition, which is called back.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -106,24 +107,31 @@ def _task(
     """The task: `arrays`, `memory` and `numbers` are what the core is given, `flops` what one matrix takes."""
     shape = node.inputs[0].spec.shape
     batch = math.prod(shape[:-2])
-    core = CORES[node.name].unit(node.inputs[0].spec.dtype, target)
+    core = _core(node.name, node.inputs[0].spec.dtype, target)
     buffers = [array.buffer for array in arrays] + [part for part in memory if isinstance(part, Buffer)]
     distinct = {buffer.name: buffer for buffer in buffers if buffer is not None}
     private = sum(part.bytes for part in memory if isinstance(part, Private))
-    unit = _batch_unit(target, core, list(distinct.values()), batch, arrays, memory, numbers)
-    arguments: tuple[str | Argument, ...] = (BEGIN, END, TID, WORKSPACE, *distinct)
-    call = Call(unit, arguments, batch, serial=batch == 1 or batch * flops < SERIAL_FLOPS)
+    phases: tuple[Call, ...] = ()
+    if batch:
+        unit = _batch_unit(target, core, list(distinct.values()), batch, arrays, memory, numbers)
+        arguments: tuple[str | Argument, ...] = (BEGIN, END, TID, WORKSPACE, *distinct)
+        phases = (Call(unit, arguments, batch, serial=batch == 1 or batch * flops < SERIAL_FLOPS),)
     read = {array.buffer.name for array in arrays[: len(node.inputs)] if array.buffer is not None}
     return Task(
         name=node.name,
         reads=tuple(name for name in distinct if name in read),
         writes=tuple(name for name in distinct if name not in read),
-        phases=(call,) if batch else (),
+        phases=phases,
         helpers=(core,) if batch else (),
         thread_bytes=private,
         origins=(node.origin.layer,) if node.origin.layer else (),
         flops=batch * flops,
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _core(name: str, dtype: DType, target: Target) -> Unit:
+    return CORES[name].unit(dtype, target)
 
 
 def _batch_unit(

@@ -143,7 +143,7 @@ def reflector(k: Language, x: Row, first: X, stop: X, v: Row) -> tuple[X, X]:
     v[first] = 0.0
     rest = dot(k, v, v, start, stop)
     tau, beta = k.variable(0.0), k.variable(alpha)
-    with k.unless(rest.equals(0.0)):
+    with k.unless(rest.equals(0.0) & alpha.is_finite()):
         head = alpha * inverse
         norm = k.with_sign(k.fma(head, head, rest).sqrt(), -head)
         tau.value, beta.value = (norm - head) / norm, norm * size
