@@ -77,12 +77,11 @@ class ArrayLoader:
         if batch_size < 1:
             raise ArgumentError("batch_size is not positive", got=batch_size, expected="at least 1")
         self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.rng = np.random.default_rng(seed)
+        self.rng = np.random.default_rng(seed) if shuffle else None
         self.steps: int | None = -(-self.count // batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        order = self.rng.permutation(self.count) if self.shuffle else None
+        order = None if self.rng is None else self.rng.permutation(self.count)
         for start in range(0, self.count, self.batch_size):
             rows: Any = slice(start, start + self.batch_size)
             if order is not None:

@@ -7,18 +7,19 @@ settings that it depends on (`trainable`, for one), and is set aside while they 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from highlevel.errors import ArgumentError
 
-from . import operators, trace, tree, variable
+from . import dtypes, operators, trace, tree, variable
 from .dtypes import as_dtype
 from .executor import Executable, Executor, executor
 from .graph import Graph, Symbol, attribute_key
@@ -43,11 +44,19 @@ def _spec_of(leaf: Any) -> Spec:
     return leaf.spec if isinstance(leaf, Operand) else Spec(leaf.shape, as_dtype(leaf.dtype))
 
 
+_KNOWN = {dtype.numpy for dtype in dtypes.ALL}  # types of NumPy that are ours as they are
+_NONE = attribute_key(None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _array_spec(shape: tuple[int, ...], dtype: Any) -> Spec:
+    return Spec(shape, as_dtype(dtype))
+
+
 _GONE = object()  # in place of an attribute whose owner no longer exists
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """What a program is traced for: the tree of arguments, which leaves are data, their specs, and the other leaves."""
 
     structure: Any
@@ -61,6 +70,7 @@ class Entry:
     """A traced and compiled signature.
 
     structure, places: of the results; a place holds a result that is not an array, or None where an output belongs
+    specs:             of the outputs
     settings:          (owner, name, value) of what the program depends on, known to hold at `epoch`
     """
 
@@ -68,6 +78,7 @@ class Entry:
     executable: Executable
     structure: Any
     places: Sequence[Any]
+    specs: Sequence[Spec]
     backend: Executor
     settings: list[tuple[weakref.ref[Any], str, Any]]
     epoch: int
@@ -106,24 +117,26 @@ class Compiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if trace.is_open():
             return self.function(*args, **kwargs)  # part of the program being traced
-        leaves, arrays, signature = self._sign(args, kwargs)
+        backend = executor()
+        leaves, handles, signature = self._sign(args, kwargs, backend)
         if self.eager:
-            return self._run_eagerly(leaves, arrays, signature)
-        entry = self._entry(leaves, signature)
-        handles = entry.executable.run([array.handle_on(entry.backend) for array in arrays])
-        outputs = [Tensor(h, s.spec, entry.backend) for h, s in zip(handles, entry.graph.outputs, strict=True)]
+            return self._run_eagerly(leaves, handles, signature)
+        entry = self._entry(leaves, signature, backend)
+        found = entry.executable.run(handles)
+        outputs = [Tensor(handle, spec, backend) for handle, spec in zip(found, entry.specs, strict=True)]
         return _assemble(entry.structure, entry.places, outputs)
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The program for these arguments, traced (and compiled) if it has not been."""
-        leaves, _, signature = self._sign(args, kwargs)
-        return self._entry(leaves, signature).graph
+        backend = executor()
+        leaves, _, signature = self._sign(args, kwargs, backend)
+        return self._entry(leaves, signature, backend).graph
 
     def prepared(self, *args: Any, **kwargs: Any) -> tuple[Executable, list[Any]]:
         """The compiled program for these arguments, and what it is to be run with."""
-        leaves, arrays, signature = self._sign(args, kwargs)
-        entry = self._entry(leaves, signature)
-        return entry.executable, [array.handle_on(entry.backend) for array in arrays]
+        backend = executor()
+        leaves, handles, signature = self._sign(args, kwargs, backend)
+        return self._entry(leaves, signature, backend).executable, handles
 
     def traced(self, *args: Any, **kwargs: Any) -> Graph:
         """The program for these arguments, traced anew and not compiled; a `Spec` stands for data that is not there."""
@@ -135,15 +148,28 @@ class Compiled:
         graph, _ = trace.trace_graph(body, specs)
         return graph
 
-    def _sign(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], list[Tensor], Signature]:
+    @staticmethod
+    def _sign(
+        args: tuple[Any, ...], kwargs: dict[str, Any], backend: Executor
+    ) -> tuple[list[Any], list[Any], Signature]:
+        """The leaves of the arguments, handles of those that are data, and the signature."""
         leaves, structure = tree.flatten((args, kwargs))
-        is_data = tuple([is_array(leaf) for leaf in leaves])
-        arrays = [Tensor.of(leaf) for leaf, data in zip(leaves, is_data, strict=True) if data]
-        statics = tuple([_static_key(leaf) for leaf, data in zip(leaves, is_data, strict=True) if not data])
-        return leaves, arrays, Signature(structure, is_data, tuple([array.spec for array in arrays]), statics)
+        is_data, handles, specs, statics = [], [], [], []
+        for leaf in leaves:
+            data = is_array(leaf)
+            is_data.append(data)
+            if not data:
+                statics.append(_static_key(leaf))
+            elif type(leaf) is np.ndarray and leaf.dtype in _KNOWN:
+                handles.append(backend.from_host(leaf.copy()))  # the caller may write to his array, and own the result
+                specs.append(_array_spec(leaf.shape, leaf.dtype))
+            else:
+                tensor = Tensor.of(leaf)
+                handles.append(tensor.handle_on(backend))
+                specs.append(tensor.spec)
+        return leaves, handles, Signature(structure, tuple(is_data), tuple(specs), tuple(statics))
 
-    def _entry(self, leaves: Sequence[Any], signature: Signature) -> Entry:
-        backend = executor()
+    def _entry(self, leaves: Sequence[Any], signature: Signature, backend: Executor) -> Entry:
         with self._lock:
             for entry in self._programs.get(signature, ()):
                 if entry.is_valid(backend):
@@ -188,13 +214,13 @@ class Compiled:
             executable = backend.compile(graph, self.options)
         structure, places = shape
         settings = [(weakref.ref(owner), name, value) for owner, name, value in record.settings.values()]
-        return Entry(graph, executable, structure, places, backend, settings, epoch)
+        specs = [symbol.spec for symbol in graph.outputs]
+        return Entry(graph, executable, structure, places, specs, backend, settings, epoch)
 
-    def _run_eagerly(self, leaves: Sequence[Any], arrays: Sequence[Tensor], signature: Signature) -> Any:
+    def _run_eagerly(self, leaves: Sequence[Any], values: Sequence[Any], signature: Signature) -> Any:
         """Traces with values: every symbol can be printed and inspected while the function runs."""
         backend = executor()
         body, shape = self._body(leaves, signature)
-        values = [array.handle_on(backend) for array in arrays]
         graph, _ = trace.trace_graph(body, signature.specs, eager_values=values)
         results = [Tensor(s.node.values[s.index], s.spec, backend) for s in graph.results if s.node.values is not None]
         outputs, ends = results[: len(graph.outputs)], results[len(graph.outputs) :]
@@ -225,7 +251,9 @@ def jit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 def _static_key(leaf: Any) -> Any:
     """What stands for an argument that is not data: 1, 1.0 and True are different, and NaN is the same as NaN."""
-    if isinstance(leaf, (bool, int, float, str, bytes, type(None))):
+    if leaf is None:
+        return _NONE
+    if isinstance(leaf, (bool, int, float, str, bytes)):
         return attribute_key(leaf)
     try:
         hash(leaf)
@@ -240,5 +268,7 @@ def _static_key(leaf: Any) -> Any:
 
 
 def _assemble(structure: Any, places: Sequence[Any], outputs: Sequence[Tensor]) -> Any:
+    if len(places) == len(outputs):
+        return tree.unflatten(structure, outputs)
     supply = iter(outputs)
     return tree.unflatten(structure, [next(supply) if place is None else place[0] for place in places])

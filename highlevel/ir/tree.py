@@ -21,6 +21,8 @@ def flatten(tree: Any) -> tuple[list[Any], Any]:
     >>> flatten({"b": [1, 2], "a": 3})[0]
     [3, 1, 2]
     """
+    if not isinstance(tree, (list, tuple, dict)):
+        return [tree], LEAF
     leaves: list[Any] = []
     return leaves, _flatten(tree, leaves)
 
@@ -42,13 +44,15 @@ def _flatten(tree: Any, leaves: list[Any]) -> Any:
 def unflatten(structure: Any, leaves: Any) -> Any:
     """The tree of that structure with other leaves."""
     leaves = list(leaves)
+    if structure == LEAF and len(leaves) == 1:
+        return leaves[0]
     if len(leaves) != _count(structure):
         raise ArgumentError("tree.unflatten: the leaves do not fit", got=len(leaves), expected=_count(structure))
     return _unflatten(structure, iter(leaves))
 
 
 def _count(structure: Any) -> int:
-    return 1 if structure == LEAF else sum(_count(child) for child in structure[-1])
+    return 1 if structure == LEAF else sum([1 if child == LEAF else _count(child) for child in structure[-1]])
 
 
 def _unflatten(structure: Any, leaves: Iterator[Any]) -> Any:
@@ -56,9 +60,10 @@ def _unflatten(structure: Any, leaves: Iterator[Any]) -> Any:
         return next(leaves)
     if len(structure) == 3:
         kind, keys, children = structure
-        return kind((key, _unflatten(child, leaves)) for key, child in zip(keys, children, strict=True))
+        items = [next(leaves) if child == LEAF else _unflatten(child, leaves) for child in children]
+        return kind(zip(keys, items, strict=True))
     kind, children = structure
-    items = [_unflatten(child, leaves) for child in children]
+    items = [next(leaves) if child == LEAF else _unflatten(child, leaves) for child in children]
     return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 

@@ -75,9 +75,16 @@ class LossSet:
     def __init__(self, loss: Any, weights: Any = None) -> None:
         self.loss = loss
         self.weights = weights
+        self._known: Any = None
 
     def resolved(self, outputs: Any, names: Sequence[str]) -> list[tuple[Any, float]]:
         """(loss, weight) for each output; an output without loss has None."""
+        key = tree.flatten(outputs)[1], tuple(names)
+        if self._known is None or self._known[0] != key:
+            self._known = key, self._resolve(outputs, names)
+        return self._known[1]  # type: ignore[no-any-return]
+
+    def _resolve(self, outputs: Any, names: Sequence[str]) -> list[tuple[Any, float]]:
         found = [losses_module.get(loss) for loss in per_output(self.loss, outputs, names, "loss")]
         weights = per_output(self.weights, outputs, names, "loss_weights")
         return [(loss, 1.0 if weight is None else float(weight)) for loss, weight in zip(found, weights, strict=True)]

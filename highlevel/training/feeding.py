@@ -66,6 +66,11 @@ def filled_size(rows: int, batch_size: int) -> int:
     return max(rows, min(batch_size, 1 << max(rows - 1, 0).bit_length()))
 
 
+def is_one_batch(x: Any, batch_size: int) -> bool:
+    """Whether the data are a single array that is no larger than a batch."""
+    return type(x) is np.ndarray and x.ndim > 0 and 0 < len(x) <= batch_size and x.dtype.kind in "biuf"
+
+
 def fill_up(x: Any, size: int) -> Any:
     """The batch with its last row repeated up to a size."""
 

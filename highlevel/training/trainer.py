@@ -28,6 +28,7 @@ from .feeding import (
     explains_keywords,
     fill_up,
     filled_size,
+    is_one_batch,
     no_batches,
     results_of,
     rows_of,
@@ -66,6 +67,7 @@ class Trainer:
         self._predict = Compiled(weakly(self._predict_function), eager=run_eagerly)
         self._limited: dict[int, Compiled] = {}
         self._output_specs: Any = None
+        self._seen: Any = None  # what was looked at last: inputs of these shapes, while all settings are the same
         self._structure: tuple[int, list[Any]] = 0, []
 
     @property
@@ -336,6 +338,11 @@ class Trainer:
         Rows are independent in inference, so a short batch is filled up to a size that has a program already. Where
         outputs do not have one row per sample, it is not.
         """
+        size = 32 if batch_size is None else batch_size
+        if callbacks is None and steps is None and verbose in ("auto", 0) and is_one_batch(x, size):
+            self.output_specs(x)
+            leaves, structure = self._predict_rows(x, len(x), filled_size(len(x), size))
+            return tree.unflatten(structure, leaves)
         loader = make_loader(x, batch_size=batch_size, steps=steps)
         self._check_built(loader)
         single = isinstance(loader, ArrayLoader) and loader.steps == 1
@@ -350,15 +357,20 @@ class Trainer:
             callback_list.on_predict_batch_begin(step)
             rows = len(tree.leaves(batch.x)[0])
             full = filled_size(rows, loader.batch_size) if isinstance(loader, ArrayLoader) else rows
-            leaves, structure = tree.flatten(self._predict(fill_up(batch.x, full)))
-            if full > rows and any(leaf.shape[:1] != (full,) for leaf in leaves):
-                leaves, full = tree.leaves(self._predict(batch.x)), rows
-            collected.append([rows_of(leaf, rows if full > rows else None) for leaf in leaves])
+            leaves, structure = self._predict_rows(batch.x, rows, full)
+            collected.append(leaves)
             callback_list.on_predict_batch_end(step)
         callback_list.on_predict_end()
         if not collected:
             raise no_batches()
         return tree.unflatten(structure, [np.concatenate(column) for column in zip(*collected, strict=True)])
+
+    def _predict_rows(self, x: Any, rows: int, full: int) -> tuple[list[np.ndarray], Any]:
+        """The outputs for a batch that is filled up to a number of rows, as arrays, and their structure."""
+        leaves, structure = tree.flatten(self._predict(fill_up(x, full) if full > rows else x))
+        if full > rows and any(leaf.shape[:1] != (full,) for leaf in leaves):
+            leaves, full = tree.leaves(self._predict(x)), rows
+        return [rows_of(leaf, rows if full > rows else None) for leaf in leaves], structure
 
     @explains_keywords
     def train_on_batch(
@@ -430,6 +442,9 @@ class Trainer:
     def output_specs(self, x: Any) -> Any:
         """Specs of the outputs for such inputs, with None for the batch size; builds the model. Nothing is computed."""
         leaves, structure = tree.flatten(x)
+        seen = structure, [(leaf.shape, leaf.dtype) for leaf in leaves], epoch()
+        if seen == self._seen:
+            return self._output_specs[1]
         specs = [OpenSpec((None, *leaf.shape[1:]), as_dtype(leaf.dtype)) for leaf in leaves]
         key = (structure, tuple((spec.shape, spec.dtype) for spec in specs))
         if hasattr(self.model, "check_inputs"):
@@ -441,6 +456,7 @@ class Trainer:
                 )  # fmt: skip
             self._output_specs = key, found
             self._structure = epoch(), self._graphs()
+        self._seen = seen
         return self._output_specs[1]
 
     def _run_one_row(self, x: Any) -> Any:

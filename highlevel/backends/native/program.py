@@ -411,7 +411,8 @@ class _Planner:
         step = self.steps[writer][1]
         if old in step.reads and (name, old) not in step.in_place:
             return False
-        return not any(ancestors[i] >> writer & 1 for i in before - {writer})
+        known = [i for i in before if i < len(ancestors) and i != writer]  # copies of inputs, added since, need nothing
+        return not any(ancestors[i] >> writer & 1 for i in known)
 
     # Order and memory ------------------------------------------------------------------------------------------------
     def _in_order(self, after: Mapping[int, set[int]]) -> list[Step] | None:
