@@ -198,7 +198,7 @@ def test_a_training_step(name: str, rng: np.random.Generator) -> None:
     assert len(fusion.kernels) < 0.4 * len(loops), f"{len(fusion.kernels)} kernels of {len(loops)} operators"
 
 
-# Programs drawn at random ----------------------------------------------------------------------------------------------
+# Programs drawn at random --------------------------------------------------------------------------------------------
 SHAPES = ((4, 5), (2, 3, 4), (1, 6), (5,), (), (0, 3), (3, 1, 4), (2, 1, 1, 3))
 
 
@@ -221,12 +221,12 @@ class Programmer:
         """Another value of that shape, or one that can be brought to it."""
         fitting = [y for y in self.values if y.shape == x.shape]
         small = [y for y in self.values if y.ndim <= x.ndim and _broadcasts(y.shape, x.shape)]
-        y = self.pick(fitting if self.rng.random() < 0.6 else small or fitting)
+        y = self.pick((fitting or [x]) if self.rng.random() < 0.6 else small or [x])
         return ops.broadcast_to(y, x.shape)
 
     def step(self) -> None:
         makers = (self.unary, self.binary, self.binary, self.movement, self.movement, self.total, self.total)
-        more = (self.relu, self.product, self.other, self.normal, self.normal)
+        more = (self.relu, self.product, self.layer, self.other, self.normal, self.normal)
         found = self.pick((*makers, *more))(self.value())
         if found is not None and found.size <= 400 and found.ndim <= 4:
             self.values.append(found)
@@ -283,6 +283,19 @@ class Programmer:
                 return ops.matmul(x, b) * 0.3
         return None
 
+    def layer(self, x: Any) -> Any:
+        """A product, and what often follows one."""
+        y = self.product(x)
+        if y is None:
+            return None
+        bias = [v for v in self.values if v.shape == y.shape[-1:]]
+        if bias and self.rng.random() < 0.7:
+            y = y + self.pick(bias)
+        if self.rng.random() < 0.5:
+            y = y + self.like(y)
+        y = ops.relu(y) if self.rng.random() < 0.7 else y
+        return ops.swapaxes(y, 0, -2) if self.rng.random() < 0.4 else y
+
     def other(self, x: Any) -> Any:
         return ops.cumsum(x, axis=0) * 0.2 if x.ndim else None
 
@@ -297,9 +310,12 @@ def check_program(seed: int) -> Graph:
 
     def function(*operands: Any) -> Any:
         programmer = Programmer(rng, operands)
-        for _ in range(int(rng.integers(1, 40))):
+        for _ in range(int(rng.integers(1, 30))):
             programmer.step()
         results = [programmer.value() for _ in range(int(rng.integers(1, 6)))]
+        if rng.random() < 0.4:
+            total = sum(ops.sum(result * result) for result in results)
+            results += [g for g in hl.gradients(total, list(operands)) if g is not None]
         return [*results, results[0]] if rng.random() < 0.2 else results
 
     graph = run_passes(traced(function, arrays)) if seed % 2 else traced(function, arrays)

@@ -6,7 +6,8 @@ expression knows its bounds, what reshapes introduce – divisions and remainder
 
     reshape (2, 3) → (6,) → (2, 3):  (i·3 + j) // 3 = i,  (i·3 + j) % 3 = j   for 0 ≤ j < 3
 
-Expressions are immutable, simplified when they are made, and printed the same way every time.
+Expressions are immutable, simplified when they are made, and printed the same way every time; equal ones are one
+object.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Expr:
-    """An integer between `low` and `high` (both included). Its text says what it is: equal text, equal expression."""
+    """An integer between `low` and `high` (both included). While it lives, no other object is that expression."""
 
     low: int
     high: int
@@ -29,18 +30,8 @@ class Expr:
     def __str__(self) -> str:
         return self.text
 
-    def __hash__(self) -> int:
-        return hash(self.text)
 
-    def __eq__(self, other: object) -> bool:
-        if self is other:
-            return True
-        if not isinstance(other, Expr):
-            return NotImplemented
-        return self.text == other.text and self.low == other.low and self.high == other.high
-
-
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Const(Expr):
     """A number."""
 
@@ -49,7 +40,7 @@ class Const(Expr):
         return self.low
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Var(Expr):
     """A loop variable: 0 … size − 1."""
 
@@ -58,7 +49,7 @@ class Var(Expr):
         return self.text
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Sum(Expr):
     """offset + Σ factor · term; terms are neither sums nor numbers, each stands once, factors are not 0."""
 
@@ -66,7 +57,7 @@ class Sum(Expr):
     terms: tuple[tuple[Expr, int], ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Quotient(Expr):
     """floor(x / divisor), divisor > 1."""
 
@@ -74,7 +65,7 @@ class Quotient(Expr):
     divisor: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Remainder(Expr):
     """x − divisor · floor(x / divisor), divisor > 1."""
 
@@ -82,18 +73,20 @@ class Remainder(Expr):
     divisor: int
 
 
-@cache
-def _small(value: int) -> Const:
-    return Const(value, value, str(value))
+_MADE: WeakValueDictionary[Any, Expr] = WeakValueDictionary()
 
 
-def const(value: int) -> Const:
-    return _small(value) if -64 <= value <= 64 else Const(value, value, str(value))
+def const(value: int) -> Expr:
+    found = _MADE.get(value)
+    return found or _MADE.setdefault(value, Const(value, value, str(value)))
 
 
 def var(name: str, size: int) -> Expr:
     """A loop variable; one that takes a single value is that value."""
-    return const(0) if size <= 1 else Var(0, size - 1, name)
+    if size <= 1:
+        return const(0)
+    found = _MADE.get((name, size))
+    return found or _MADE.setdefault((name, size), Var(0, size - 1, name))
 
 
 def linear(x: Expr) -> tuple[int, dict[Expr, int]]:
@@ -113,6 +106,9 @@ def _sum(offset: int, factors: Mapping[Expr, int]) -> Expr:
     if offset == 0 and list(kept.values()) == [1]:
         return next(iter(kept))
     terms = tuple(sorted(kept.items(), key=lambda item: (-abs(item[1]), item[0].text)))
+    found = _MADE.get((offset, terms))
+    if found is not None:
+        return found
     low = high = offset
     parts = []
     for term, factor in terms:
@@ -121,7 +117,7 @@ def _sum(offset: int, factors: Mapping[Expr, int]) -> Expr:
         parts.append(term.text if factor == 1 else f"{term.text}*{factor}")
     if offset:
         parts.append(str(offset))
-    return Sum(low, high, f"({' + '.join(parts)})", offset, terms)
+    return _MADE.setdefault((offset, terms), Sum(low, high, f"({' + '.join(parts)})", offset, terms))
 
 
 def add(*xs: Expr) -> Expr:
@@ -181,7 +177,11 @@ def floor_div(x: Expr, divisor: int) -> Expr:
         fine = _sum(offset, {t: f for t, f in terms.items() if f % shared})
         if fine.low >= 0 and fine.high < shared:
             return floor_div(_sum(0, {t: f // shared for t, f in coarse.items()}), divisor // shared)
-    return Quotient(x.low // divisor, x.high // divisor, f"({x} // {divisor})", x, divisor)
+    key = "//", x, divisor
+    found = _MADE.get(key)
+    return found or _MADE.setdefault(
+        key, Quotient(x.low // divisor, x.high // divisor, f"({x} // {divisor})", x, divisor)
+    )
 
 
 def _largest_common(divisor: int, terms: Mapping[Expr, int]) -> int:
@@ -215,7 +215,9 @@ def remainder(x: Expr, divisor: int) -> Expr:
         if fine.low >= 0 and fine.high < shared:
             outer = remainder(_sum(0, {t: f // shared for t, f in coarse.items()}), divisor // shared)
             return add(mul(outer, shared), fine)
-    return Remainder(0, divisor - 1, f"({x} % {divisor})", x, divisor)
+    key = "%", x, divisor
+    found = _MADE.get(key)
+    return found or _MADE.setdefault(key, Remainder(0, divisor - 1, f"({x} % {divisor})", x, divisor))
 
 
 def evaluate(x: Expr, values: Mapping[str, Any]) -> Any:
@@ -334,7 +336,7 @@ def move(name: str, shape: Sequence[int], indices: Sequence[Expr], attrs: Mappin
         case "transpose":
             source = [const(0)] * len(shape)
             for position, axis in enumerate(attrs["axes"]):
-                source[axis] = indices[position]  # type: ignore[call-overload]
+                source[axis] = indices[position]
             return Place(tuple(source))
         case "broadcast":
             return Place(tuple(const(0) if size == 1 else index for index, size in zip(indices, shape, strict=True)))

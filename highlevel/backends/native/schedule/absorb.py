@@ -189,17 +189,17 @@ class _Epilogue:
         if source.root.kept or source.kind in (Kind.LEAF, Kind.OTHER):
             self.waits |= large and user.name not in ("add", "sub")
             return True
+        again: list[Value] = []
+        buffers = _lean_sources(source, MOST_INLINE, again) if large else None
+        if buffers is not None:
+            self.again += again
+            self.waits |= any(buffer.size * SMALL > self.start.size for buffer in buffers)
+            return True
         if not large or _ends_contraction(source):
             self.waits |= large and user.name not in ("add", "sub")
             self.forced.append(source)
             return True
-        again: list[Value] = []
-        buffers = _lean_sources(source, MOST_INLINE, again)
-        if buffers is None:
-            return False
-        self.again += again
-        self.waits |= any(buffer.size * SMALL > self.start.size for buffer in buffers)
-        return True
+        return False
 
 
     def _reads_vectors(self, end: Value) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from .groups import Group, Sketch, sketch
 from .keep import BYTE, DEAR, MOST_INLINE
-from .places import own_place
 from .values import Kind, Value
 
 SMALL = 8  # what has at most 1/8 of the elements costs nothing to read
@@ -45,7 +44,7 @@ class Dropper:
         alone = len(group.members) == 1
         if alone and value.size <= TINY and member.cost <= DEAR and all(x.size <= value.size for x in member.loads):
             return True  # less than calling a kernel for it
-        if group.is_per_row(member) or not all(self._reads_straight(reader, member) for reader in readers):
+        if group.space.is_per_row(member) or not all(self._reads_straight(reader, member) for reader in readers):
             return False
         if member.operators > MOST_INLINE:
             return False
@@ -62,9 +61,9 @@ class Dropper:
         return not member.value.forced and not self.readers.get(member.value)
 
     def _reads_straight(self, reader: Group, member: Sketch) -> bool:
-        straight = [own_place(member.space)]
+        straight = [member.space.place]
         return all(
-            x.space == member.space and x.loads[member.value] == straight
+            x.space.sizes == member.space.sizes and x.loads[member.value] == straight
             for x in reader.members
             if member.value in x.loads
         )
@@ -94,7 +93,7 @@ class Dropper:
 def _compute_again(reader: Sketch, member: Sketch) -> None:
     """A sketch whose loads are those of the dropped value instead of the value."""
     places = reader.loads[member.value]
-    if reader.space == member.space and places == [own_place(member.space)]:
+    if reader.space.sizes == member.space.sizes and places == [member.space.place]:
         del reader.loads[member.value]
         for load, more in member.loads.items():
             known = reader.loads.setdefault(load, [])

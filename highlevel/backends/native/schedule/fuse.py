@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from highlevel.ir import Graph, Node
+from highlevel.ir.trace import uncollected
 
 from .absorb import absorb
 from .contraction import Contraction
@@ -30,7 +31,7 @@ from .keep import Keeper
 from .kernel import Buffer, LoopKernel
 from .recast import compare_results
 from .terms import contraction, loop_kernel
-from .values import LOOPS, Key, buffer_of, kind_of, names_of, read_values
+from .values import LOOPS, Key, buffer_of, kind_of, read_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,12 @@ def is_loop(node: Node) -> bool:
 
 def plan_fusion(graph: Graph, epilogues: bool = True) -> Fusion:
     """Chooses buffers, and makes the kernels and contractions that fill them."""
+    with uncollected():
+        return _plan(graph, epilogues)
+
+
+def _plan(graph: Graph, epilogues: bool) -> Fusion:
     values = read_values(graph)
-    names = names_of(graph, values)
     values = compare_results(values)
     absorbed, values = absorb(values, epilogues)
     Keeper(values, {value for found in absorbed for value in found.inside}).run()
@@ -65,17 +70,17 @@ def plan_fusion(graph: Graph, epilogues: bool = True) -> Fusion:
     dropper = Dropper(groups)
     dropper.run()
     kernels = written(dropper.groups)
-    buffers = {value.key: buffer_of(value, names) for value in values if value.kept and value.kind not in LOOPS}
+    buffers = {value.key: buffer_of(value) for value in values if value.kept and value.kind not in LOOPS}
     stored = [found.stored.root for found in absorbed] + [x.value for members in kernels.values() for x in members]
-    buffers.update({value.key: buffer_of(value, names) for value in stored})
+    buffers.update({value.key: buffer_of(value) for value in stored})
     aliases = {}
     for value in values:
         if value.forced and value.root is not value:
-            buffers[value.key] = buffer_of(value, names)
-            aliases[names[value.key]] = names[value.root.key]
+            buffers[value.key] = buffer_of(value)
+            aliases[value.label] = value.root.label
     return Fusion(
-        tuple(loop_kernel(group, members, names, buffers) for group, members in kernels.items()),
+        tuple(loop_kernel(group, members, buffers) for group, members in kernels.items()),
         buffers,
-        {found.value.node.id: contraction(found, names, buffers) for found in absorbed},
+        {found.value.node.id: contraction(found, buffers) for found in absorbed},
         aliases,
     )

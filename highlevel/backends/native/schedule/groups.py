@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from ..codegen import indexing as ix
 from .absorb import Absorbed
@@ -33,24 +34,74 @@ from .values import Kind, Value
 Shape = tuple[int, ...]
 ROW_ELEMENTS = 1 << 16  # rows up to this length are read again from the cache
 FEW_ROWS, SHORT_ROW = 4, 1 << 13  # with fewer rows than this, longer rows are better shared out
+ELEMENTWISE, MOVEMENT, DRAW = Kind.ELEMENTWISE, Kind.MOVEMENT, Kind.DRAW
 MOST_OPERATORS = 4 * MOST_INLINE
 MOST_POINTERS = 24
 SMALL = 8  # what has at most 1/8 of the elements costs nothing to read
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a kernel walks: sizes of axes, those of size 1 left out; which of them are totalled (None: no totals)."""
+
+    sizes: Shape
+    columns: tuple[int, ...] | None = None
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.sizes)
+
+    @property
+    def rows(self) -> Shape:
+        """The sizes of the other axes."""
+        return tuple([size for axis, size in enumerate(self.sizes) if axis not in (self.columns or ())])
+
+    @property
+    def place(self) -> ix.Expr:
+        """The place of an element among all elements."""
+        return own_place(self.sizes)
+
+    def is_per_row(self, sketch: Sketch) -> bool:
+        """Whether a value that is computed here has one element for each row."""
+        return self.columns is not None and (sketch.space.columns is not None or sketch.space.sizes != self.sizes)
+
+
+@lru_cache(maxsize=1024)
+def row_place(space: Space) -> ix.Expr:
+    """The place of a row among all rows."""
+    columns = space.columns or ()
+    indices = [x for axis, x in enumerate(own_indices(space.sizes)) if axis not in columns]
+    return ix.ravel(indices, space.rows)
+
+
+@lru_cache(maxsize=1024)
+def has_short_rows(space: Space) -> bool:
+    """Whether a pass over a row may follow another one over the same row: it is still in the cache."""
+    rank, columns = len(space.sizes), space.columns or ()
+    length = math.prod(space.sizes[axis] for axis in columns)
+    at_end = columns == tuple(range(rank - len(columns), rank))
+    return at_end and length <= ROW_ELEMENTS and (math.prod(space.rows) >= FEW_ROWS or length <= SHORT_ROW)
+
+
+@lru_cache(maxsize=4096)
+def joint_space(a: Space, b: Space) -> Space | None:
+    """The rows and columns over which both can be computed."""
+    if (a.columns is None) == (b.columns is None):
+        return a if a == b else None
+    whole, plain = (a, b) if a.columns is not None else (b, a)
+    return whole if plain.sizes in (whole.sizes, whole.rows) else None
 
 
 @dataclass(slots=True, eq=False)
 class Sketch:
     """A kept value, as what is read for it: the places of all loads, in variables of its own space.
 
-    space:   sizes of the axes that are walked, those of size 1 left out
-    columns: of a reduction, which of these it totals; None for elementwise values
     cost, operators, depth: of the term for one element
     centre:  for Σ (x − m)²: the value Σ x, of which m is the mean
     """
 
     value: Value
-    space: Shape
-    columns: tuple[int, ...] | None
+    space: Space
     loads: dict[Value, list[ix.Expr]]
     cost: int
     operators: int
@@ -62,16 +113,14 @@ class Sketch:
 class Group:
     """A task: sketches computed in one kernel, or none for a contraction or any other operator.
 
-    space, columns: as of sketches; with columns, values of the whole space are per element, others per row
     reads:   buffers of other groups and leaves
-    needs:   groups that write them; `waited_for` says that some group needs this one
+    needs:   groups that write them; users: groups that need this one
     before:  bits of all tasks that have to run first, and of itself
     joined:  the group that this one has become a part of
     """
 
     number: int
-    space: Shape = ()
-    columns: tuple[int, ...] | None = None
+    space: Space = Space(())
     members: list[Sketch] = field(default_factory=list)
     needs: set[Group] = field(default_factory=set)
     bits: int = 0
@@ -80,37 +129,8 @@ class Group:
     operators: int = 0
     depth: int = 0
     absorbed: Absorbed | None = None
-    waited_for: bool = False
+    users: set[Group] = field(default_factory=set)
     joined: Group | None = None
-
-    @property
-    def row_place(self) -> ix.Expr:
-        """The place of a row among all rows."""
-        return row_place(self.space, self.columns)
-
-    @property
-    def has_short_rows(self) -> bool:
-        """Whether a pass over a row may follow another one over the same row: it is still in the cache."""
-        rank, columns = len(self.space), self.columns or ()
-        length = math.prod(self.space[axis] for axis in columns)
-        rows = math.prod(self.space) // max(length, 1)
-        at_end = columns == tuple(range(rank - len(columns), rank))
-        return at_end and length <= ROW_ELEMENTS and (rows >= FEW_ROWS or length <= SHORT_ROW)
-
-    def is_per_row(self, sketch: Sketch) -> bool:
-        """Whether a member has one element for each row."""
-        return self.columns is not None and (sketch.columns is not None or sketch.space != self.space)
-
-
-def row_place(space: Shape, columns: tuple[int, ...] | None) -> ix.Expr:
-    rows = [axis for axis in range(len(space)) if axis not in (columns or ())]
-    indices = own_indices_of(space)
-    return ix.ravel([indices[axis] for axis in rows], [space[axis] for axis in rows])
-
-
-def own_indices_of(space: Shape) -> Indices:
-    """The variables of a space."""
-    return own_indices(space)
 
 
 # Sketches ------------------------------------------------------------------------------------------------------------
@@ -125,7 +145,7 @@ def sketch(value: Value) -> Sketch:
     else:
         start, indices, shape, columns = value, own_indices(value.shape), value.shape, None
     loads, cost, operators, depth = trace(start, indices, value)
-    found = Sketch(value, without_ones(shape), columns, loads, cost, operators, depth)
+    found = Sketch(value, Space(without_ones(shape), columns), loads, cost, operators, depth)
     if columns is not None:
         found.centre = _centre(value)
     return found
@@ -139,36 +159,38 @@ def trace(
     `root` is computed even if it is kept; `product` is there.
     """
     loads: dict[Value, list[ix.Expr]] = {}
-    seen: dict[tuple[int, int], Indices] = {}
-    stack = [(start, indices, 0)]
+    seen: dict[Indices, set[Value]] = {}
+    walks = [(start, indices, 0)]  # from values whose indices are known, along operators that keep them
     cost = operators = depth = 0
-    while stack:
-        value, at, level = stack.pop()
-        key = id(value), id(at)
-        if key in seen:
-            continue
-        seen[key] = at
-        if value.root.kept and value is not root:
-            place = place_of(at, value.shape)
-            places = loads.setdefault(value.root, [])
-            if place not in places:
-                places.append(place)
-            continue
-        if value is product:
-            continue
-        operators += 1
-        if level > depth:
-            depth = level
-        if value.kind is Kind.ELEMENTWISE:
-            cost += cost_of(value)
-            for x in value.inputs:
-                stack.append((x, at, level + 1))
-        elif value.kind is Kind.MOVEMENT:
-            for x, moved in moved_to(value, at):
-                stack.append((x, moved, level + 1))
-        elif value.kind is Kind.DRAW:
-            cost += cost_of(value)
-            loads.setdefault(value.inputs[0].root, []).append(ix.const(0))
+    for first, at, above in walks:
+        known = seen.setdefault(at, set())
+        stack = [(first, above)]
+        while stack:
+            value, level = stack.pop()
+            if value in known or value is product:
+                continue
+            known.add(value)
+            kind = value.kind
+            if value.root.kept and value is not root:
+                place = place_of(at, value.shape)
+                places = loads.setdefault(value.root, [])
+                if place not in places:
+                    places.append(place)
+                continue
+            operators += 1
+            level += 1
+            if level > depth:
+                depth = level
+            if kind is ELEMENTWISE:
+                cost += cost_of(value)
+                for x in value.inputs:
+                    stack.append((x, level))
+            elif kind is MOVEMENT:
+                for x, moved in moved_to(value, at):
+                    walks.append((x, moved, level))
+            elif kind is DRAW:
+                cost += cost_of(value)
+                loads.setdefault(value.inputs[0].root, []).append(ix.const(0))
     return loads, cost, operators, depth
 
 
@@ -246,7 +268,7 @@ class Grouper:
             if writer is not None:
                 group.needs.add(writer)
                 group.before |= writer.before
-                writer.waited_for = True
+                writer.users.add(group)
         self.groups.append(group)
 
     def _add_contraction(self, found: Absorbed) -> None:
@@ -256,7 +278,7 @@ class Grouper:
 
     def _add_sketch(self, value: Value) -> None:
         found = sketch(value)
-        group = Group(len(self.groups), found.space, found.columns, [found])
+        group = Group(len(self.groups), found.space, [found])
         group.operators, group.depth = found.operators, found.depth
         self._add(group, found.loads)
         self.writer[value] = group
@@ -264,36 +286,35 @@ class Grouper:
             if self._may_merge(group, other):
                 group = self._merge(other, group)
         for load, places in found.loads.items():
-            if SMALL * load.size > math.prod(found.space) and _is_straight(places, found):
+            if SMALL * load.size > found.space.elements and places == [found.space.place]:
                 known = self.readers.setdefault(load, [])
                 if group not in known:
                     known.append(group)
 
     def _candidates(self, group: Group) -> Iterable[Group]:
         """Groups that write what this one reads, then those that read the same."""
+        (member,) = group.members
         found: dict[Group, None] = {}
-        for load in group.reads:
+        for load in member.loads:
             writer = self.writer.get(load)
             if writer is not None and writer.members:
                 found[writer] = None
-        for load in group.reads:
+        for load in member.loads:
             for reader in self.readers.get(load, ()):
                 found[reader] = None
-        found.pop(group, None)
         return found
 
     # Legality --------------------------------------------------------------------------------------------------------
     def _may_merge(self, group: Group, other: Group) -> bool:
         if not group.members or not other.members or group is other:
             return False
-        joint = _joint_space(group, other)
-        if joint is None or group.depth + other.depth > 2 * DEEPEST:
+        space = joint_space(group.space, other.space)
+        if space is None or group.depth + other.depth > 2 * DEEPEST:
             return False
         if group.operators + other.operators > MOST_OPERATORS:
             return False
         if len(group.reads) + len(other.reads) + len(group.members) + len(other.members) > MOST_POINTERS:
             return False
-        space = Group(-1, *joint)
         return (
             self._reads_in_place(group, other, space)
             and self._reads_in_place(other, group, space)
@@ -305,7 +326,7 @@ class Grouper:
         """Whether a group has to wait for the other one by way of a third."""
         return any(need.before & other.bits for need in group.needs if _now(need) is not other)
 
-    def _reads_in_place(self, group: Group, other: Group, space: Group) -> bool:
+    def _reads_in_place(self, group: Group, other: Group, space: Space) -> bool:
         """Whether what a group reads of another one can be handed over within one kernel."""
         if all(_now(need) is not other for need in group.needs):
             return True
@@ -319,20 +340,17 @@ class Grouper:
 
     def _merge(self, group: Group, late: Group) -> Group:
         """Moves everything of the late group into the other one."""
-        group.space, group.columns = _joint_space(group, late) or (group.space, group.columns)
+        group.space = joint_space(group.space, late.space) or group.space
         group.members = sorted([*group.members, *late.members], key=lambda member: member.value.order)
         group.operators += late.operators
         group.depth += late.depth
-        group.reads = (group.reads | late.reads) - {member.value for member in group.members}
-        group.needs = {need for need in map(_now, group.needs | late.needs) if need is not group and need is not late}
-        more = late.before & ~group.before
+        group.reads |= late.reads
+        group.reads.difference_update([member.value for member in group.members])
+        group.needs = {_now(need) for need in group.needs | late.needs} - {group, late}
         group.bits |= late.bits
         group.before |= late.before
-        if more and group.waited_for:
-            for other in self.groups:
-                if other.before & group.bits:
-                    other.before |= group.before
-        group.waited_for |= late.waited_for
+        group.users |= late.users
+        _tell_users(group, group.before & ~group.bits)  # of its own bits one is enough, which they have
         for member in late.members:
             self.writer[member.value] = group
         for value in late.reads:
@@ -345,6 +363,17 @@ class Grouper:
         return group
 
 
+def _tell_users(group: Group, bits: int) -> None:
+    """Who waits for a group waits for what it waits for – tasks by their bits."""
+    stack = [group]
+    while stack:
+        for found in stack.pop().users:
+            user = _now(found)
+            if bits & ~user.before:
+                user.before |= bits
+                stack.append(user)
+
+
 def _now(group: Group) -> Group:
     """The group that a group has become a part of."""
     while group.joined is not None:
@@ -352,32 +381,14 @@ def _now(group: Group) -> Group:
     return group
 
 
-def _is_straight(places: list[ix.Expr], found: Sketch) -> bool:
-    return places == [own_place(found.space)]
-
-
-def _joint_space(group: Group, other: Group) -> tuple[Shape, tuple[int, ...] | None] | None:
-    """The rows and columns over which both can be computed."""
-    if group.columns is None and other.columns is None:
-        return (group.space, None) if group.space == other.space else None
-    if group.columns is not None and other.columns is not None:
-        same = group.space == other.space and group.columns == other.columns
-        return (group.space, group.columns) if same else None
-    whole, plain = (group, other) if group.columns is not None else (other, group)
-    rows = tuple([size for axis, size in enumerate(whole.space) if axis not in (whole.columns or ())])
-    return (whole.space, whole.columns) if plain.space in (whole.space, rows) else None
-
-
-def _in_place(reader: Sketch, writer: Sketch, places: list[ix.Expr], space: Group) -> bool:
+def _in_place(reader: Sketch, writer: Sketch, places: list[ix.Expr], space: Space) -> bool:
     """Whether a member of a kernel may take what another one computes instead of loading it."""
     per_row = space.is_per_row(writer)
-    if reader.columns is None and space.is_per_row(reader):
-        return per_row and places == [own_place(reader.space)]
+    if reader.space.columns is None and space.is_per_row(reader):
+        return per_row and places == [reader.space.place]
     if not per_row:
-        return places == [own_place(space.space)]
-    if places != [space.row_place]:
-        return False
-    return space.has_short_rows or reader.centre is writer.value
+        return places == [space.place]
+    return places == [row_place(space)] and (has_short_rows(space) or reader.centre is writer.value)
 
 
 def epilogue_loads(found: Absorbed) -> dict[Value, list[ix.Expr]]:

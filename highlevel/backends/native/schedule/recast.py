@@ -72,6 +72,7 @@ def _copy(value: Value, inputs: tuple[Value, ...], order: int) -> Value:
         value.node, value.index, value.kind, value.name, value.primitive, inputs, value.attrs, value.shape,
         value.dtype, value.size, order,
     )  # fmt: skip
+    found.label = value.label
     for x in inputs:
         x.users.append(found)
     return found

@@ -11,23 +11,22 @@ from ..codegen import indexing as ix
 from ..codegen.threefry import random_term
 from .absorb import Absorbed, Operand
 from .contraction import Contraction, View
-from .groups import Group, Sketch, row_place
+from .groups import Group, Sketch, Space, row_place
 from .kernel import PRODUCT, Apply, Buffer, Choose, Index, Load, LoopKernel, Number, Output, Stage, Term, Total
-from .places import Indices, axis_indices, indices_at, joined_parts, move, own_indices, own_place, place_of
+from .places import Indices, axis_indices, indices_at, joined_parts, move, own_indices, place_of
 from .values import REDUCTIONS, Key, Kind, Value
 
 
 class TermBuilder:
     """Terms of values at indices; the same value at the same indices is the same object."""
 
-    def __init__(self, names: Mapping[Key, str], here: Mapping[Value, Indices | None]) -> None:
+    def __init__(self, here: Mapping[Value, Indices | None]) -> None:
         """here: values that are computed although they are kept, always at these indices; None for totals."""
-        self.names = names
         self.here = here
         self.origins: dict[str, None] = {}
         self.stages: list[Stage] = []
         self.totals: dict[Value, Term] = {}
-        self._known: dict[Value, list[tuple[Indices, Term]]] = {}
+        self._known: dict[tuple[Value, Indices], Term] = {}
         self._loads: dict[tuple[Value, ix.Expr], Load] = {}
 
     def term(self, value: Value, indices: Indices) -> Term:
@@ -40,19 +39,16 @@ class TermBuilder:
             place = place_of(indices, value.shape)
             found = self._loads.get((root, place))
             if found is None:
-                found = self._loads[root, place] = Load(self.names[root.key], place, root.dtype)
+                found = self._loads[root, place] = Load(root.label, place, root.dtype)
             return found
         return self._built(value, indices)
 
     def _built(self, value: Value, indices: Indices) -> Term:
-        known = self._known.setdefault(value, [])
-        for at, term in known:
-            if at is indices or at == indices:
-                return term
-        if value.node.origin.layer:
-            self.origins[value.node.origin.layer] = None
-        term = self._make(value, indices)
-        known.append((indices, term))
+        known = self._known.get((value, indices))
+        if known is not None:
+            return known
+        self.origins[value.node.origin.layer] = None
+        term = self._known[value, indices] = self._make(value, indices)
         return term
 
     def _make(self, value: Value, indices: Indices) -> Term:
@@ -62,7 +58,7 @@ class TermBuilder:
             assert value.primitive is not None
             return Apply(value.primitive, operands, attrs, value.dtype)
         if value.kind is Kind.DRAW:
-            return random_term(self.names[value.inputs[0].root.key], place_of(indices, value.shape))
+            return random_term(value.inputs[0].root.label, place_of(indices, value.shape))
         if value.name == "full":
             return Number(value.attrs["value"], value.dtype)
         if value.name == "iota":
@@ -95,8 +91,7 @@ class TermBuilder:
         if value not in self.totals:
             operand = value.inputs[0]
             term = self.term(operand, own_indices(operand.shape))
-            if value.node.origin.layer:
-                self.origins[value.node.origin.layer] = None
+            self.origins[value.node.origin.layer] = None
             name = f"t{len(self.stages)}"
             wide = accumulator(operand.dtype, value.name)
             self.stages.append(Stage(name, REDUCTIONS[value.name], term, wide, operand.dtype))
@@ -109,41 +104,39 @@ def accumulator(dtype: DType, name: str) -> DType:
     return as_dtype("float32") if name == "reduce_sum" and dtype.is_float and dtype.size_bytes == 2 else dtype
 
 
-def loop_kernel(
-    group: Group, stored: Sequence[Sketch], names: Mapping[Key, str], buffers: Mapping[Key, Buffer]
-) -> LoopKernel:
+def loop_kernel(group: Group, stored: Sequence[Sketch], buffers: Mapping[Key, Buffer]) -> LoopKernel:
     """The kernel of a group that stores some of its values."""
-    space, columns = group.space, group.columns
-    axes = [(f"i{axis}", size) for axis, size in enumerate(space)]
+    space, columns = group.space, group.space.columns or ()
+    axes = [(f"i{axis}", size) for axis, size in enumerate(space.sizes)]
     here: dict[Value, Indices | None] = {}
     for member in group.members:
         shape = member.value.shape
-        if member.columns is not None:
+        if member.space.columns is not None:
             here[member.value] = None
-        elif group.is_per_row(member):
-            here[member.value] = _row_indices(group, shape)
+        elif space.is_per_row(member):
+            here[member.value] = _row_indices(space, shape)
         else:
             here[member.value] = own_indices(shape)
-    builder = TermBuilder(names, here)
+    builder = TermBuilder(here)
     outputs = []
     for member in stored:
         value = member.value
-        per_row = group.is_per_row(member)
-        place = row_place(space, columns) if per_row else own_place(space)
+        per_row = space.is_per_row(member)
+        place = row_place(space) if per_row else space.place
         outputs.append(Output(buffers[value.key], place, builder.term(value, ()), not per_row))
     return LoopKernel(
         outputs[0].buffer.name,
-        tuple([axis for i, axis in enumerate(axes) if i not in (columns or ())]),
-        tuple([axis for i, axis in enumerate(axes) if i in (columns or ())]),
+        tuple([axis for i, axis in enumerate(axes) if i not in columns]),
+        tuple([axis for i, axis in enumerate(axes) if i in columns]),
         _with_centres(builder, group),
         tuple(outputs),
-        tuple(builder.origins),
+        tuple(filter(None, builder.origins)),
     )
 
 
-def _row_indices(group: Group, shape: tuple[int, ...]) -> Indices:
+def _row_indices(space: Space, shape: tuple[int, ...]) -> Indices:
     """Indices into a value with an element for each row."""
-    rows = iter([x for axis, x in enumerate(own_indices(group.space)) if axis not in (group.columns or ())])
+    rows = iter([x for axis, x in enumerate(own_indices(space.sizes)) if axis not in (space.columns or ())])
     return tuple([ix.const(0) if size == 1 else next(rows) for size in shape])
 
 
@@ -154,7 +147,7 @@ def _with_centres(builder: TermBuilder, group: Group) -> tuple[Stage, ...]:
     return tuple([replace(stage, centre=centres.get(stage.name)) for stage in builder.stages])
 
 
-def contraction(found: Absorbed, names: Mapping[Key, str], buffers: Mapping[Key, Buffer]) -> Contraction:
+def contraction(found: Absorbed, buffers: Mapping[Key, Buffer]) -> Contraction:
     """A contraction with what it takes in."""
     value, end = found.value, found.end
     origins = {value.node.origin.layer: None}
@@ -162,7 +155,7 @@ def contraction(found: Absorbed, names: Mapping[Key, str], buffers: Mapping[Key,
     if end is not value:
         indices = axis_indices(value.shape)
         at = indices if end.shape == value.shape else indices_at(place_of(indices, value.shape), end.shape)
-        builder = TermBuilder(names, {value: None, end: at})
+        builder = TermBuilder({value: None, end: at})
         builder.totals[value] = Total(PRODUCT, value.dtype)
         epilogue = builder.term(end, at)
         origins.update(builder.origins)
@@ -170,7 +163,7 @@ def contraction(found: Absorbed, names: Mapping[Key, str], buffers: Mapping[Key,
         _view(operand, x.shape, buffers) for operand, x in zip(found.operands, value.inputs, strict=True)
     )
     result = View(buffers[found.stored.root.key], value.shape, found.strides, found.offset)
-    return Contraction(value.node, (a, b), result, epilogue, tuple(origin for origin in origins if origin))
+    return Contraction(value.node, (a, b), result, epilogue, tuple(filter(None, origins)))
 
 
 def _view(operand: Operand, shape: tuple[int, ...], buffers: Mapping[Key, Buffer]) -> View:

@@ -41,6 +41,7 @@ LOOPS = {Kind.ELEMENTWISE, Kind.MOVEMENT, Kind.FILL, Kind.REDUCTION, Kind.DRAW}
 class Value:
     """An output of a node, with what planning has found out about it.
 
+    label:    the name of its buffer
     users:    values computed from it (of nodes with several outputs the first), each once
     wanted:   it is a result of the program
     kept:     it has a buffer, or may have; of several values with one root, the root has it
@@ -59,6 +60,7 @@ class Value:
     size: int
     order: int
     root: Value = field(init=False)
+    label: str = ""
     users: list[Value] = field(default_factory=list)
     wanted: bool = False
     kept: bool = False
@@ -128,6 +130,7 @@ def read_values(graph: Graph) -> list[Value]:
         if value.kind in (Kind.OTHER, Kind.DRAW):
             for x in value.inputs:
                 x.force()
+    _name(graph, values)
     return values
 
 
@@ -155,13 +158,14 @@ def _is_reshape(value: Value) -> bool:
     return False
 
 
-def names_of(graph: Graph, values: Sequence[Value]) -> dict[Key, str]:
-    """A name for each value: in%d for inputs, v%d for all else, counted along the program."""
-    names = {key_of(symbol): f"in{i}" for i, symbol in enumerate(graph.inputs)}
-    for value in values:
-        names.setdefault(value.key, f"v{len(names)}")
-    return names
+def _name(graph: Graph, values: Sequence[Value]) -> None:
+    """Names for all values: in%d for inputs, v%d for all else, counted along the program."""
+    inputs = {key_of(symbol): f"in{i}" for i, symbol in enumerate(graph.inputs)}
+    for number, value in enumerate(values, len(inputs)):
+        value.label = f"v{number}"
+        if value.kind is Kind.LEAF:
+            value.label = inputs.get(value.key, value.label)
 
 
-def buffer_of(value: Value, names: Mapping[Key, str]) -> Buffer:
-    return Buffer(names[value.key], value.shape, value.dtype)
+def buffer_of(value: Value) -> Buffer:
+    return Buffer(value.label, value.shape, value.dtype)
