@@ -6,7 +6,7 @@ from typing import Any
 
 from highlevel import config, ops
 
-from .base import Layer
+from ..base import Layer
 
 
 class Rescaling(Layer):
