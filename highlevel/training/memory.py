@@ -41,6 +41,7 @@ class MemoryPlan:
     constant_bytes: int
     largest: tuple[Any, ...]
     _trainer: Any
+    _model: Any  # which the trainer does not keep alive
     _batch: Any
 
     @property
@@ -100,6 +101,7 @@ def plan_memory(trainer: Trainer, batch: Any, training: bool, options: dict[str,
         constant_bytes=found.constant_bytes,
         largest=found.values,
         _trainer=trainer,
+        _model=trainer.model,
         _batch=batch,
     )
 
@@ -148,7 +150,7 @@ def target_specs(loss_set: Any, outputs: Any, names: Any) -> Any:
         kind = None if loss is None else kind_of_targets(loss)
         if kind == "sparse":
             axis = getattr(loss, "axis", -1) % len(output.shape)
-            found.append(Spec((*output.shape[:axis], *output.shape[axis + 1 :]), as_dtype("int32")))
+            found.append(Spec((*output.shape[:axis], *output.shape[axis + 1 :]), as_dtype("int64")))
         else:
             found.append(Spec(output.shape, as_dtype("float32")))
     return tree.unflatten(tree.flatten(outputs)[1], found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -705,3 +706,39 @@ def test_rates_by_path_hold_after_layers_were_part_of_another_model():
     kept = model.get_layer("first").get_weights()
     model.fit(X, Y, verbose=0)
     assert same(model.get_layer("first").get_weights(), kept)
+
+
+def calls_of(function: Any) -> int:
+    """How many calls, of Python functions and built-in ones, running a function makes."""
+    count = 0
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_a_step_s_way_through_python_does_not_grow_with_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("highlevel.backends.registry._current", hl.backends.get("native"))
+    x, y = np.zeros((2, 8), "float32"), np.zeros((2, 8), "float32")
+
+    def counts(depth: int) -> tuple[int, int]:
+        model = hl.Sequential([hl.Input((8,)), *(hl.layers.Dense(8, activation="relu") for _ in range(depth))])
+        model.compile("adam", "mse", metrics=["mae"])
+        steps = (lambda: model.train_on_batch(x, y)), (lambda: model.predict(x, verbose=0))
+        for _ in range(3):
+            for step in steps:
+                step()
+        train, predict = (min(calls_of(step) for _ in range(3)) for step in steps)
+        return train, predict
+
+    shallow, deep = counts(4), counts(40)
+    assert shallow == deep
+    assert shallow[0] < 350
+    assert shallow[1] < 150
