@@ -237,7 +237,7 @@ class _Unit:
         """All tiles of the band, of one panel, for one block of channels."""
         writer, plan, builder, lattice = self.writer, self.writer.plan, self.writer.builder, self.lattice
         channel, end = piece_range(builder, plan.reduction, block)
-        b, b_row = writer.kernel_at(lattice, self.group, channel, column, vectors)
+        kernel_begin, b_row = writer.kernel_at(lattice, self.group, channel, column, vectors)
         inside = builder.sub(I64(plan.width), column) if ragged else I64(vectors * plan.lanes)
         counts = [
             builder.sub(end, channel) if count is None else I64(count) for count, _ in plan.levels(lattice, b_row)
@@ -251,23 +251,40 @@ class _Unit:
             counted(builder, *self.rows, lambda r, _: row(i, r), name="row")
 
         def row(i: Value, r: Value) -> None:
+            tap, taps = self.taps(r, counts)
             for first, end, height in lattice.tiles.segments:
                 kernel, steps = self.kernel(height, vectors, ragged, b_row)
 
                 def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel, steps: Steps = steps) -> None:
                     point = piece_start(builder, lattice.tiles, t)
-                    a = self.source(i, r, point, channel, column)
+                    a, b = self.source(i, r, point, channel, column), kernel_begin
+                    if (skipped := plan.skipped(lattice)) is not None:
+                        level = steps.levels[skipped]
+                        a = kernel.inputs.at(builder, a, builder.mul(tap, I64(level.a)))
+                        b = kernel.inputs.at(builder, b, builder.mul(tap, I64(level.b)))
                     pixel = self.goal(i, r, point)
                     c = linear(builder, (pixel, plan.goal_channels), (goal_column, 1))
                     goal = plan.result.at(builder, writer.c, c)
                     tile = writer.tile if plan.scratch else goal
-                    writer.call(kernel, [a, b, tile, inside, later, *steps.arguments(counts)])
+                    writer.call(kernel, [a, b, tile, inside, later, *steps.arguments(taps)])
                     if writer.epilogue:
                         self.finish((tile, I64(steps.c_row)), goal, I64(kernel.rows), inside, pixel, goal_column, last)
 
                 counted(builder, first, end, tile, name="tile")
 
         counted(builder, *self.images, image, name="image")
+
+    def taps(self, row: Value, counts: list[Value]) -> tuple[Value, list[Value]]:
+        """The first row of taps that meets something, and how often the loops of the reduction run then."""
+        builder, axis, skipped = self.writer.builder, self.lattice.axes[1], self.writer.plan.skipped(self.lattice)
+        if skipped is None:
+            return I64(0), counts
+        before = builder.sub(I64(-axis.start), builder.mul(row, I64(axis.step)))  # positions until there is something
+        first = builder.sdiv(larger(builder, builder.add(before, I64(axis.tap_step - 1)), I64(0)), I64(axis.tap_step))
+        reach = larger(builder, builder.add(before, I64(axis.source + axis.tap_step - 1)), I64(0))
+        end = smaller(builder, builder.sdiv(reach, I64(axis.tap_step)), I64(axis.taps))
+        taken = larger(builder, builder.sub(end, first), I64(0))
+        return first, [*counts[:skipped], taken, *counts[skipped + 1 :]]
 
     def kernel(self, height: int, vectors: int, ragged: bool, b_row: int) -> tuple[MicroKernel, Steps]:
         """The micro-kernel for tiles of so many points."""

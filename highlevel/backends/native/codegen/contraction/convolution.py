@@ -197,17 +197,27 @@ class ConvPlan:
             return [(0, Level(0, 0))]
         found: list[tuple[int | None, Level]] = []
         for i, (axis, step) in enumerate(zip(lattice.axes, self.steps(lattice)[1:], strict=True)):
-            apart = 1 if lattice.copy and i == 0 else axis.tap_step  # a band holds the planes that are needed
-            level = Level(apart * step, axis.kernel_step * self.tap_step(i, b_row))
+            between = 1 if lattice.copy and i == 0 else axis.tap_step  # a band holds the planes that are needed
+            level = Level(between * step, axis.kernel_step * self.tap_step(i, b_row))
             if axis.taps > 1:
                 found.append((axis.taps, level))
         if not self.lanewise:
             found.append((None, Level(1, b_row)))
-        if self.reduction.pieces == 1 and len(found) > 1 and not self.lanewise:
+        apart = self.skipped(lattice) is not None and lattice.axes[2].taps == 1  # rows of taps are the last axis
+        if self.reduction.pieces == 1 and len(found) > 1 and not self.lanewise and not apart:
             (outer, level), count = found[-2], self.summed
             if outer is not None and level == Level(count, count * b_row):
                 found[-2:] = [(outer * count, Level(1, b_row))]
         return found or [(1, Level(0, 0))]
+
+    def skipped(self, lattice: Lattice) -> int | None:
+        """The loop of the reduction over rows of taps, where those that meet nothing but the border are left out.
+
+        That is what an input gradient means; in a convolution the zeros of the border count, times what they meet.
+        """
+        planes, rows, _ = lattice.axes
+        taken = self.transposed and all(axis.taps for axis in lattice.axes) and rows.taps > 1 and not rows.inside
+        return int(planes.taps > 1) if taken else None
 
     # Work ------------------------------------------------------------------------------------------------------------
     def units_of(self, lattice: Lattice) -> int:

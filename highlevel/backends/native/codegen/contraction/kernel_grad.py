@@ -3,7 +3,8 @@
     dk[k, c, o] = Σ_n,p x[n, p · stride + k · dilation − low, c] · g[n, p, o]
 
 For each tap, rows of the micro-kernel are input channels, columns are filters, and the reduction runs over images and
-points. Points are taken in *blocks* of a hundred or so: a thread copies what it needs of x (a band, borders included)
+points. Where channels are few, those of neighbouring taps, which are neighbours in memory, are rows of one product.
+Points are taken in *blocks* of a hundred or so: a thread copies what it needs of x (a band, borders included)
 and of g (panels of filters), and lets all taps and tiles pass over them while they are in its caches.
 
 A unit is a block of rows times a group of panels, all taps included; when those are few, the blocks of points are
@@ -41,6 +42,7 @@ from .values import I1, I64, Builder, Value, Vectors, computed_in, counted, larg
 from .work import Share, define, digits, linear, piece_range, piece_start, shifted
 
 BLOCK_POINTS = 128  # their panels fit the first-level cache; a tile is read and written once for each block
+FEW_CHANNELS = 8  # of neighbouring taps at a time
 COMBINED = 64  # vectors that a thread joins at a time
 
 
@@ -102,9 +104,26 @@ class KernelGradPlan:
         return 1 if self.lanewise else self.conv.groups
 
     @property
-    def height(self) -> int:
+    def channels(self) -> int:
         """Input channels of a group."""
         return self.conv.channels // self.conv.groups
+
+    @property
+    def merged(self) -> bool:
+        """Whether taps beside each other are rows of one product: (tap, channel)."""
+        alone = self.conv.groups == 1 and self.conv.dilation[2] == 1 and self.conv.window[2] > 1
+        return alone and self.conv.channels <= FEW_CHANNELS
+
+    @property
+    def height(self) -> int:
+        """Rows of a product."""
+        return self.channels * (self.conv.window[2] if self.merged else 1)
+
+    @property
+    def window(self) -> tuple[int, int, int]:
+        """Taps with a product each."""
+        planes, rows, columns = self.conv.window
+        return planes, rows, 1 if self.merged else columns
 
     @property
     def width(self) -> int:
@@ -128,7 +147,7 @@ class KernelGradPlan:
     @property
     def kernel_elements(self) -> int:
         """Of the result."""
-        return math.prod(self.conv.window) * self.height * self.conv.filters
+        return math.prod(self.conv.window) * self.channels * self.conv.filters
 
     @property
     def sums_elements(self) -> int:
@@ -155,7 +174,7 @@ class KernelGradPlan:
     def band(self) -> Band:
         """What is copied of x."""
         rows = self.row_blocks.size * self.rows.size
-        taken = min(self.width, self.group_width) if self.lanewise else min(self.height, rows)
+        taken = min(self.width, self.group_width) if self.lanewise else min(self.channels, rows)
         return Band(self.axes, self.images.size, self.bands.size, self.conv.channels, taken, self.stored, self.packed)
 
     @property
@@ -195,19 +214,20 @@ def plan_conv_kernel_grad(conv: Conv, target: Target) -> KernelGradPlan | GemmPl
     tiles, columns = choose_tiles(plan.height, -(-plan.width // lanes), BLOCK_POINTS, target.vector_registers)
     images = max(1, BLOCK_POINTS // max(1, rows * points)) if planes == 1 else 1
     bands = Cut.by(rows, max(1, BLOCK_POINTS // max(1, points)))
-    chunk = L2_BYTES // 4 // (math.prod(conv.window) * plan.packed.dtype.size_bytes)  # elements of the result, per tap
+    chunk = L2_BYTES // 4 // (math.prod(plan.window) * plan.packed.dtype.size_bytes)  # elements of the result, per tap
     row_blocks = Cut.by(tiles.pieces, max(1, math.isqrt(max(1, chunk)) // max(1, tiles.size)))
     across = max(1, chunk // max(1, -(-plan.height // row_blocks.pieces)) // (columns.size * lanes))
     plan = dataclasses.replace(
         plan,
         rows=tiles,
         columns=columns,
-        row_blocks=row_blocks,
+        row_blocks=Cut(tiles.pieces, 1) if plan.merged else row_blocks,
         panel_groups=Cut.by(columns.pieces, min(across, 1) if plan.lanewise else across),
         images=Cut.by(conv.images, images),
         bands=bands,
     )
-    while plan.row_blocks.size > 1 and plan.band.elements * plan.packed.dtype.size_bytes > L2_BYTES // 2:
+    limit = L2_BYTES // 2 // plan.packed.dtype.size_bytes
+    while plan.row_blocks.size > 1 and plan.band.elements > limit and not plan.merged:
         plan = dataclasses.replace(plan, row_blocks=Cut.by(tiles.pieces, plan.row_blocks.size // 2))
     blocks = plan.images.pieces * max(planes, 0) * bands.pieces
     worth = conv.flops // max(1, plan.units) // UNIT_FLOPS
@@ -321,7 +341,7 @@ class _Unit:
         plan, builder = self.writer.plan, self.writer.builder
         first, end = piece_range(builder, plan.parts, self.part)
         bases = (plan.images.pieces, max(1, plan.conv.points[0]), plan.bands.pieces)
-        window = math.prod(plan.conv.window)
+        window = math.prod(plan.window)
         nothing = I64(0)
 
         def block(b: Value, _: list[Value]) -> None:
@@ -360,10 +380,12 @@ class _Unit:
             channel = self.first_column()
             last = linear(builder, (piece_start(builder, plan.columns, self.panels[1]), plan.lanes))
             taken = builder.sub(smaller(builder, last, I64(plan.width)), channel)
+        elif plan.merged:
+            channel, taken = I64(0), I64(plan.channels)
         else:
-            channel = linear(builder, (self.group, plan.height), (self.first_row(), 1))
+            channel = linear(builder, (self.group, plan.channels), (self.first_row(), 1))
             taken = builder.sub(piece_start(builder, plan.rows, self.tiles[1]), self.first_row())
-        always = plan.band.taken == (plan.width if plan.lanewise else plan.height)
+        always = plan.band.taken == (plan.width if plan.lanewise else plan.channels)
         source, band = writer.x, self.private()
         BandCopy(
             builder,
@@ -423,7 +445,7 @@ class _Unit:
         """All tiles for one tap and one block of points."""
         writer, plan, builder, conv = self.writer, self.writer.plan, self.writer.builder, self.writer.plan.conv
         _, plane_step, row_step, pixel_step = plan.band.steps
-        depth, down, across = digits(builder, tap, conv.window)
+        depth, down, across = digits(builder, tap, plan.window)
         apart = conv.dilation[1] * row_step, conv.dilation[2] * pixel_step
         corner = linear(builder, (depth, plane_step), (down, apart[0]), (across, apart[1]))
 
