@@ -1,5 +1,6 @@
 """Layers, one family per file."""
 
+from . import preprocessing
 from .activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from .attention import GroupQueryAttention, MultiHeadAttention
 from .base import Layer
@@ -67,7 +68,7 @@ from .pool import (
     MaxPooling2D,
     MaxPooling3D,
 )
-from .preprocessing import Rescaling
+from .preprocessing import *  # noqa: F403 - the names in its __all__
 from .recurrent import GRU, LSTM, RNN, SimpleRNN
 from .recurrent_cells import GRUCell, LSTMCell, SimpleRNNCell, StackedRNNCells
 from .shape import (
@@ -151,7 +152,6 @@ __all__ = [
     "RMSNormalization",
     "ReLU",
     "RepeatVector",
-    "Rescaling",
     "Reshape",
     "SeparableConv1D",
     "SeparableConv2D",
@@ -180,4 +180,5 @@ __all__ = [
     "minimum",
     "multiply",
     "subtract",
+    *preprocessing.__all__,
 ]

@@ -35,6 +35,11 @@ class CallContext(threading.local):
 _context = CallContext()
 
 
+def training_context() -> bool | None:
+    """Whether the model (or layer) that is being called trains; None outside of all calls."""
+    return bool(_context.training) if _context.depth else _context.training
+
+
 @contextmanager
 def collect_losses() -> Iterator[list[Any]]:
     """Gathers the losses that layers add (`add_loss`, activity regularizers) while a model is called."""
