@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 
 from .contraction import contraction_task, supports_epilogue
-from .loops import loop_task
+from .templates import loop_task
 from .registry import lower, lowers
 
 for module in pkgutil.iter_modules(__path__):  # each registers its lowerings
