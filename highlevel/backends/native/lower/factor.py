@@ -221,14 +221,10 @@ def lower_triangular(node: Node, reads: Sequence[Buffer], writes: Sequence[Buffe
     if node.attrs["transpose"]:
         a = a.transposed
     if node.attrs["lower"] == node.attrs["transpose"]:  # upper: the same from the other end
-        a, b, x = a.reversed(n, n), _upside_down(b, n), _upside_down(x, n)
+        a, b, x = a.reversed(n, n), b.reversed(n, 0), x.reversed(n, 0)
     numbers = [n, columns, step, x_step, int(node.attrs["unit_diagonal"])]
     memory = [sizes.reals(n * step), sizes.reals(n * x_step)]
     return _task(node, target, [a, b, x], memory, numbers, n * n * columns)
-
-
-def _upside_down(array: Strided, rows: int) -> Strided:
-    return Strided(array.buffer, -array.row, array.column, array.first + array.row * (rows - 1))
 
 
 @lowers("lu")
