@@ -40,6 +40,7 @@ STAGE = {part: i for i, parts in enumerate(STAGES) for part in parts}
 # Imports inside of functions that go the other way, each for a reason.
 LAZY = {
     ("config", "backends"): "hl.config.set_backend is where people look for it",
+    ("layers", "models"): "hl.layers.Input is where Keras has it",
 }
 USES_BACKENDS = {"config", "diagnostics", "inspection"}  # all others reach them through the language
 

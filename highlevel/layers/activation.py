@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from highlevel import activations, constraints, initializers, ops, regularizers
+from highlevel import activations, constraints, initializers, ops, random, regularizers
 from highlevel.errors import ArgumentError, ShapeError
 
 from .arguments import check_axes, check_known
@@ -182,14 +182,7 @@ class PReLU(Layer):
         self.alpha_initializer = initializers.get(alpha_initializer)
         self.alpha_regularizer = regularizers.get(alpha_regularizer)
         self.alpha_constraint = constraints.get(alpha_constraint)
-        axes = shared_axes if isinstance(shared_axes, (list, tuple)) else [] if shared_axes is None else [shared_axes]
-        if any(not isinstance(axis, int) or axis < 1 for axis in axes):
-            raise ArgumentError(
-                f"{self.name}: these axes cannot be shared",
-                got=f"shared_axes={shared_axes!r}",
-                expected="axes from 1 on",
-            )
-        self.shared_axes = list(axes)
+        self.shared_axes = _shared_axes(self, shared_axes)
 
     def check_input(self, input_shape: Any) -> None:
         check_axes(self, self.shared_axes, input_shape)
@@ -211,6 +204,70 @@ class PReLU(Layer):
 
     def call(self, inputs: Any) -> Any:
         return ops.relu(inputs) - self.alpha * ops.relu(-inputs)
+
+
+class RReLU(Layer):
+    """Negative values are multiplied by factors that are random while training, and their mean otherwise.
+
+    y = x for x ≥ 0, a · x below, with a drawn evenly from lower…upper; a = (lower + upper) / 2 otherwise
+
+    Arguments:
+        lower, upper: bounds of the factors
+        shared_axes: axes whose positions share a factor: [1, 2] for one per channel of images
+        seed: of the layer's random generator
+
+    Call argument: training
+
+    Input shape: any
+
+    Output shape: the same
+
+    Reference: B. Xu et al., "Empirical evaluation of rectified activations in convolutional network", 2015
+
+    >>> import numpy as np
+    >>> import highlevel as hl
+    >>> hl.layers.RReLU(0.2, 0.4)(np.float32([-10.0, 2.0])).numpy().round(4).tolist()
+    [-3.0, 2.0]
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        lower: float = 1 / 8,
+        upper: float = 1 / 3,
+        shared_axes: int | Sequence[int] | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.lower = _not_negative(self, lower, "lower")
+        self.upper = _not_negative(self, upper, "upper")
+        if lower > upper:
+            raise ArgumentError(f"{self.name}: nothing to draw from", got=f"{lower}…{upper}", expected="lower ≤ upper")
+        self.shared_axes = _shared_axes(self, shared_axes)
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(seed)
+
+    def check_input(self, input_shape: Any) -> None:
+        check_axes(self, self.shared_axes, input_shape)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if not training or self.lower == self.upper:
+            return ops.leaky_relu(inputs, (self.lower + self.upper) / 2)
+        shape = tuple(1 if axis in self.shared_axes else size for axis, size in enumerate(inputs.shape))
+        factors = random.uniform(shape, self.lower, self.upper, dtype=inputs.dtype, seed=self.seed_generator)
+        return ops.where(ops.less(inputs, 0), factors * inputs, inputs)
+
+
+def _shared_axes(layer: Layer, shared_axes: Any) -> list[int]:
+    """The axes of a sample whose positions share a factor."""
+    axes = shared_axes if isinstance(shared_axes, (list, tuple)) else [] if shared_axes is None else [shared_axes]
+    if any(not isinstance(axis, int) or axis < 1 for axis in axes):
+        raise ArgumentError(
+            f"{layer.name}: these axes cannot be shared", got=f"shared_axes={shared_axes!r}", expected="axes from 1 on"
+        )
+    return list(axes)
 
 
 class Softmax(Layer):

@@ -18,6 +18,7 @@ from highlevel.ir import Symbol, Tensor, Variable, trace, tree
 from highlevel.ir.operand import Operand
 from highlevel.serialization import accepted_arguments
 
+from .input_spec import check_input_spec
 from .module import Module
 
 L = TypeVar("L", bound="Layer")
@@ -75,6 +76,7 @@ class Layer(Module, kind="layer"):
     supports_masking = False
     autocast = True  # whether floating-point inputs are cast to the type that the layer computes in
     built = False
+    input_spec: Any = None  # `InputSpec` of the inputs, for layers that say so
     _policy: dtype_policies.DTypePolicy | None = None
     _untracked = Module._untracked | {"_build_shapes"}
 
@@ -285,7 +287,10 @@ class Layer(Module, kind="layer"):
     def prepare(self, bound: inspect.BoundArguments) -> None:
         """Checks the shapes of a call's arguments (which may be placeholders), and builds at the first one."""
         try:
-            shape = shapes_of(next(iter(bound.arguments.values()), None))
+            first = next(iter(bound.arguments.values()), None)
+            if self.input_spec is not None:
+                check_input_spec(self, self.input_spec, first)
+            shape = shapes_of(first)
             if shape is not None:
                 self.check_input(shape)
             if not self.built:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from highlevel import constraints, initializers, ops, regularizers
-from highlevel.errors import ArgumentError
-from highlevel.ir import Tensor
+from highlevel.errors import ArgumentError, ShapeError
+from highlevel.ir import Tensor, as_dtype
 
 from .arguments import whole
 from .base import Layer
@@ -104,3 +104,85 @@ class Embedding(Layer):
 
     def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
         return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+
+class ReversibleEmbedding(Embedding):
+    """An embedding that also goes back: from vectors to a score for each index, as at the end of a language model.
+
+    y[…, :] = embeddings[x[…], :], and with `reverse`: y = x · embeddingsᵀ, or x · reverse_embeddings if weights are
+    not tied; with a cap c of the scores y ← c · tanh(y / c)
+
+    Arguments:
+        input_dim: number of indices
+        output_dim: length of the vectors
+        tie_weights: whether both directions share their weights
+        embeddings_initializer, embeddings_regularizer, embeddings_constraint, mask_zero: those of `Embedding`
+        reverse_dtype: data type of the way back; that in which the layer computes if None
+        logit_soft_cap: bound of the scores
+
+    Call argument: reverse
+
+    Weights: embeddings (input_dim, output_dim), and without tie_weights reverse_embeddings (output_dim, input_dim)
+
+    Input shape: (batch, …), integers; with `reverse` (batch, …, output_dim)
+
+    Output shape: (batch, …, output_dim); with `reverse` (batch, …, input_dim)
+
+    Reference: O. Press and L. Wolf, "Using the output embedding to improve language models", 2016
+
+    >>> import numpy as np
+    >>> import highlevel as hl
+    >>> embedding = hl.layers.ReversibleEmbedding(100, 8)
+    >>> vectors = embedding(np.array([[3, 14, 15]]))
+    >>> vectors.shape, embedding(vectors, reverse=True).shape
+    ((1, 3, 8), (1, 3, 100))
+    """
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        tie_weights: bool = True,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        mask_zero: bool = False,
+        reverse_dtype: Any = None,
+        logit_soft_cap: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            input_dim, output_dim, embeddings_initializer, embeddings_regularizer, embeddings_constraint, mask_zero,
+            **kwargs,
+        )  # fmt: skip
+        self.tie_weights = tie_weights
+        self.reverse_dtype = None if reverse_dtype is None else as_dtype(reverse_dtype)
+        self.logit_soft_cap = logit_soft_cap
+
+    def build(self, input_shape: Any = None) -> None:
+        super().build(input_shape)
+        if not self.tie_weights:
+            self.reverse_embeddings = self.add_weight(
+                (self.output_dim, self.input_dim), initializer=self.embeddings_initializer, name="reverse_embeddings"
+            )
+
+    def call(self, inputs: Any, reverse: bool = False) -> Any:
+        if not reverse:
+            outputs = super().call(inputs)
+            outputs.mask = ops.not_equal(inputs, 0) if self.mask_zero else None
+            return outputs
+        if inputs.shape[-1] != self.output_dim:
+            raise ShapeError(
+                f"{self.name}: the way back takes vectors of the embedding's length",
+                got=f"shape {tuple(inputs.shape)}",
+                expected=f"(batch, …, {self.output_dim})",
+            )
+        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        dtype = self.reverse_dtype or self.compute_dtype
+        logits = ops.matmul(ops.cast(inputs, dtype), ops.cast(kernel, dtype))
+        if self.logit_soft_cap is None:
+            return logits
+        return ops.tanh(logits / self.logit_soft_cap) * self.logit_soft_cap
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> Any:
+        return None  # `call` has set it: the way back has none

@@ -17,7 +17,7 @@ from .arguments import check_axes, check_known, whole
 from .base import Layer, check_axis
 
 
-def _widened(inputs: Any) -> Any:
+def widened(inputs: Any) -> Any:
     """Half types as float32, anything else as it is."""
     if inputs.dtype.is_float and inputs.dtype.size_bytes > 2:
         return inputs
@@ -133,6 +133,7 @@ class BatchNormalization(_Normalization):
         renorm: batch renormalization: the batch's statistics are corrected towards moving ones while training, too
         renorm_clipping: bounds of the correction: {"rmin": …, "rmax": …, "dmax": …}
         renorm_momentum: of the moving statistics that it corrects towards
+        synchronized: the batch is that of all devices together, not of each for itself; on one device they are the same
 
     Call arguments: training; mask (the input's shape without the channels), true where a position counts.
 
@@ -179,13 +180,7 @@ class BatchNormalization(_Normalization):
             epsilon, center, scale, beta_initializer, gamma_initializer, beta_regularizer, gamma_regularizer,
             beta_constraint, gamma_constraint, **kwargs,
         )  # fmt: skip
-        if synchronized:
-            raise ArgumentError(
-                f"{self.name}: statistics over several devices are not available",
-                got="synchronized=True",
-                expected="synchronized=False",
-                hint="GroupNormalization or LayerNormalization do not depend on the batch",
-            )
+        self.synchronized = synchronized
         self.axis = _axis(self, axis)
         self.momentum = float(momentum)
         self.moving_mean_initializer = initializers.get(moving_mean_initializer)
@@ -217,7 +212,7 @@ class BatchNormalization(_Normalization):
             self.renorm_stddev.assign(deviation)
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        x = _widened(inputs)
+        x = widened(inputs)
         gamma = None if self.gamma is None else ops.cast(self.gamma, x.dtype)
         beta = None if self.beta is None else ops.cast(self.beta, x.dtype)
         if training and self.trainable:
@@ -356,7 +351,7 @@ class LayerNormalization(_Normalization):
 
     def call(self, inputs: Any) -> Any:
         outputs = ops.layer_normalization(
-            _widened(inputs), gamma=self.gamma, beta=self.beta, axis=list(self.axes), epsilon=self.epsilon
+            widened(inputs), gamma=self.gamma, beta=self.beta, axis=list(self.axes), epsilon=self.epsilon
         )
         return ops.cast(outputs, self.compute_dtype)
 
@@ -420,7 +415,7 @@ class GroupNormalization(_Normalization):
         self._add_scale_and_offset(input_shape)
 
     def call(self, inputs: Any) -> Any:
-        x = _widened(inputs)
+        x = widened(inputs)
         channels = self.axis % x.ndim
         size = x.shape[channels]
         groups = size if self.groups == -1 else self.groups

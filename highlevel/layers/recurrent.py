@@ -25,6 +25,7 @@ from highlevel.layers.recurrent_cells import (
     initial_state,
     output_size,
     project,
+    projects,
 )
 
 
@@ -71,8 +72,7 @@ class RNN(Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(cell, (list, tuple)):
-            cell = StackedRNNCells(cell)
+        cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
         check_cell(type(self).__name__, cell)
         self.cell = cell
         self.return_sequences = return_sequences
@@ -124,7 +124,7 @@ class RNN(Layer):
 
     def reset_state(self) -> None:
         """Sets the states of a stateful layer to zero."""
-        for variable in tree.leaves(self.states) if self.states is not None else ():
+        for variable in tree.leaves(self.states or []):
             variable.assign(ops.zeros(variable.shape, dtype=variable.dtype))
 
     def reset_states(self) -> None:
@@ -258,7 +258,7 @@ _CELL_ATTRIBUTES = frozenset(
     for kind in ("initializer", "regularizer", "constraint")
 ) | {
     "units", "activation", "recurrent_activation", "use_bias", "unit_forget_bias", "dropout", "recurrent_dropout",
-    "reset_after", "seed",
+    "reset_after", "seed", "filters", "kernel_size", "strides", "padding", "dilation_rate",
 }  # fmt: skip
 
 
@@ -344,9 +344,8 @@ class LSTM(_GatedRNN):
     dropout:     fraction of the inputs that is dropped in training; the same ones in all steps
     recurrent_dropout: fraction of h that is dropped before its product, for each gate; the same in all steps
     seed:        of the dropout
-    return_sequences, return_state, go_backwards, stateful, unroll: see `RNN`
-    use_cudnn:   accepted, and without effect: which kernels run is up to the backend
-    implementation: see `LSTMCell`
+    return_sequences, return_state, go_backwards, stateful, unroll: see `RNN`; implementation: see `LSTMCell`
+    use_cudnn:   without effect: which kernels run is up to the backend
 
     >>> import numpy as np, highlevel as hl
     >>> layer = hl.layers.LSTM(4, return_sequences=True, return_state=True)
@@ -482,8 +481,9 @@ def _where(valid: Any, new: Any, old: Any) -> Any:
 def _separate_output(cell: Any, states: Sequence[Any]) -> list[Any]:
     """Zeros in the shape of the cell's output if that cannot be the first state, which repeats the output otherwise."""
     first = states[0]
-    size = output_size(cell)
-    return [] if first.shape == (first.shape[0], size) else [ops.zeros((first.shape[0], size), dtype=first.dtype)]
+    if projects(cell) or first.shape == (first.shape[0], output_size(cell)):
+        return []
+    return [ops.zeros((first.shape[0], output_size(cell)), dtype=first.dtype)]
 
 
 def _unrolled(f: Any, init: Any, xs: Any, reverse: bool) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ layer holds one matrix product.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from highlevel import activations, constraints, initializers, ops, random, regularizers
 from highlevel.errors import ArgumentError, ShapeError
@@ -119,10 +119,13 @@ class _Cell(Layer):
 
     def call(self, inputs: Any, states: Any, training: bool = False) -> tuple[Any, list[Any]]:
         given = list(states) if isinstance(states, (list, tuple)) else [states]
-        check_states(self, given, [self.units] * self.state_count, inputs.shape[0])
+        self._check_states(given, inputs.shape)
         projected, step = self.project(inputs, training)
         output, new_states = step(projected, given)
         return output, new_states if isinstance(states, (list, tuple)) else new_states[0]
+
+    def _check_states(self, states: Sequence[Any], input_shape: tuple[int, ...]) -> None:
+        check_states(self, states, [self.units] * self.state_count, input_shape[0])
 
     def project(self, sequences: Any, training: bool = False) -> tuple[Any, Step]:
         """What depends on the inputs alone, for all steps at once, and the function of one step.
@@ -417,9 +420,14 @@ def call_cell(cell: Any, inputs: Any, states: Any, training: bool) -> tuple[Any,
     return output, new if isinstance(states, (list, tuple)) else new[0]
 
 
+def projects(cell: Any) -> TypeGuard[_Cell]:
+    """Whether it is a cell of this library, whose output is the first of its new states."""
+    return isinstance(cell, _Cell) and type(cell).call is _Cell.call
+
+
 def project(cell: Any, sequences: Any, training: bool) -> tuple[Any, Step]:
     """`_Cell.project` for any cell: those that bring a `call` of their own compute all of it step by step."""
-    if isinstance(cell, _Cell) and type(cell).call is _Cell.call:
+    if projects(cell):
         return cell.project(sequences, training)
     return sequences, lambda inputs, states: call_cell(cell, inputs, states, training)
 

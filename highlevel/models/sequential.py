@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from highlevel.errors import ArgumentError
-from highlevel.layers import Layer
+from highlevel.layers import InputLayer, Layer
 from highlevel.layers.module import unique_name
 from highlevel.serialization import deserialize, serialize, snake_case
 
@@ -59,6 +59,8 @@ class Sequential(Model):
         super()._replace_member(old, new)
 
     def _push(self, layer: Any) -> None:
+        if isinstance(layer, InputLayer):
+            layer = Input(batch_shape=layer.batch_shape, dtype=layer.input_dtype, name=layer._name)
         if isinstance(layer, Placeholder):
             if self._stack or self._input is not None:
                 raise ArgumentError(f"{self.name}: an Input can only come first")

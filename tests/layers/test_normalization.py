@@ -192,7 +192,7 @@ def test_wrong_inputs():
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"synchronized": True}, {"axis": 1.5}, {"renorm_clipping": {"rmin": 2, "rmax": 1}}, {"renorm_clipping": {"x": 1}}],
+    [{"axis": 1.5}, {"renorm_clipping": {"rmin": 2, "rmax": 1}}, {"renorm_clipping": {"x": 1}}],
     ids=str,
 )
 def test_wrong_arguments(arguments):
