@@ -4,8 +4,8 @@ A barrier stands where a call needs what another thread may still be writing, or
 reading: calls that touch nothing in common run beside each other. Small calls are made by thread 0 alone, and need no
 barriers among themselves. What rows are, see `devices/sequencer.py`.
 
-Bases are numbered: 0 is the arena, then come the program's inputs, its results, and functions that it calls back;
-after those, for each loop, the pointers that move with it and its counter.
+Bases are numbered: 0 is the arena, then come the program's inputs, its results, what is kept between runs, and functions
+that it calls back; after those, for each loop, the pointers that move with it and its counter.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Table:
     """The rows of a program as words.
 
     words:     all rows; where `functions` says so – (place, symbol) – a function's address belongs
-    given:     how many bases are given: the arena, inputs, results, callbacks
+    given:     how many bases are given: the arena, inputs, results, what is kept, callbacks
     needed:    how many words each thread needs
     calls:     the task that each numbered call belongs to, for profiles
     alone:     thread 0 makes all calls: no other needs to be woken
@@ -54,7 +54,7 @@ def callbacks(program: Program) -> list[Task]:
 def units_of(program: Program) -> list[Unit]:
     """All that has to be compiled: each once."""
     units: dict[str, Unit] = {}
-    for task in program.tasks():
+    for task in (*program.tasks(), *(program.setup.tasks() if program.setup else ())):
         for unit in (*(call.unit for call in task.phases), *task.helpers):
             units.setdefault(unit.key, unit)
     return list(units.values())
@@ -63,10 +63,11 @@ def units_of(program: Program) -> list[Unit]:
 def assemble(program: Program, nthreads: int) -> Table:
     """The table of a program that at most so many threads run."""
     foreign = callbacks(program)
-    given = 1 + len(program.inputs) + len(program.results) + len(foreign)
+    given = 1 + len(program.inputs) + len(program.results) + len(program.kept) + len(foreign)
     first_result = 1 + len(program.inputs)
     places = {name: (1 + i, 0) for i, name in enumerate(program.inputs)}
     places.update({name: (first_result + i, 0) for i, name in enumerate(program.results)})
+    places.update({name: (first_result + len(program.results) + i, 0) for i, name in enumerate(program.kept)})
     functions = {id(task): (given - len(foreign) + i, 1 + i) for i, task in enumerate(foreign)}
     assembler = _Assembler(given, nthreads, functions)
     assembler.program(_Scope(program, (0, 0), places))

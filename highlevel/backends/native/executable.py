@@ -20,7 +20,7 @@ from highlevel.ir.variable import data_epoch
 
 from .assemble import assemble, callbacks, units_of
 from .codegen.targets import Target
-from .devices.device import Device, Memory
+from .devices.device import Code, Device, Memory
 from .devices.sequencer import FAILED, HEAD
 from .program import Program, leaves_of, plan_program
 
@@ -39,6 +39,15 @@ class Arena:
         if size_bytes > self.memory.size_bytes:
             self.memory = self.device.allocate(size_bytes)
         return self.memory.address
+
+
+class Updates:
+    """Counts the steps that have changed variables where they lie."""
+
+    count = 0
+
+
+updates = Updates()
 
 
 class Failures:
@@ -66,7 +75,27 @@ def plan_graph(graph: Graph, target: Target, nthreads: int) -> Program:
     places = {id(leaf.value): len(graph.inputs) + i for i, leaf in enumerate(leaves) if leaf.kind == "variable"}
     n = len(graph.outputs)
     donated = {n + i: places[id(v)] for i, (v, _) in enumerate(graph.updates) if id(v) in places}
-    return plan_program(graph, target, nthreads, donated)
+    fixed = set(range(len(graph.inputs), len(graph.inputs) + len(leaves))) - set(donated.values())
+    return plan_program(graph, target, nthreads, donated, fixed)
+
+
+class Loaded:
+    """A program's table and frame, with its functions' addresses filled in."""
+
+    def __init__(self, program: Program, code: Code, device: Device) -> None:
+        self.program, self.device = program, device
+        self.table = assemble(program, device.threads)
+        self.step = device.sequence(alone=self.table.alone)
+        self.words = np.array(self.table.words, np.int64)
+        for place, symbol in self.table.functions:
+            self.words[place] = code.address(symbol)
+        self.frame = np.zeros(HEAD + self.table.given, np.int64)
+        self.frame[:3] = self.words.ctypes.data, self.table.given, self.table.needed
+        self.memory = Memory(self.frame.ctypes.data, self.frame.nbytes, None)
+
+    def run(self, arena: Arena) -> None:
+        self.frame[HEAD] = arena.address(self.program.memory.size_bytes)
+        self.device.run(self.step, self.memory)
 
 
 class Executable:
@@ -76,26 +105,22 @@ class Executable:
         self.graph, self.device, self.arena, self.backend = graph, device, arena, backend
         self.program = plan_graph(graph, device.target, nthreads)
         self.code = device.load(device.compile(units_of(self.program)))
-        self.table = assemble(self.program, nthreads)
-        self.step = device.sequence(alone=self.table.alone)
-        self.words = np.array(self.table.words, np.int64)
-        for place, symbol in self.table.functions:
-            self.words[place] = self.code.address(symbol)
-        self._lay_out([leaf for _, leaf in leaves_of(graph)])
-
-    def _lay_out(self, leaves: Sequence[Any]) -> None:
-        graph = self.graph
-        self.frame = np.zeros(HEAD + self.table.given, np.int64)
+        self.main = Loaded(self.program, self.code, device)
+        self.table, self.frame = self.main.table, self.main.frame
         self.failures = Failures(self.frame)
         self.functions = [
             task.callback.function(functools.partial(self.failures.note, number))
             for number, task in enumerate(callbacks(self.program), start=1)
             if task.callback is not None
         ]
-        self.frame[:3] = self.words.ctypes.data, self.table.given, self.table.needed
-        self.frame_memory = Memory(self.frame.ctypes.data, self.frame.nbytes, None)
         if self.functions:
             self.frame[-len(self.functions) :] = [ctypes.cast(f, ctypes.c_void_p).value for f in self.functions]
+        self._lay_out([leaf for _, leaf in leaves_of(graph)])
+        self._set_up()
+
+    def _lay_out(self, leaves: Sequence[Any]) -> None:
+        """Which words of the frame are whose."""
+        graph = self.graph
         first_leaf = HEAD + 1 + len(graph.inputs)
         self.first_output = HEAD + 1 + len(self.program.inputs)
         first_update = self.first_output + len(graph.outputs)
@@ -108,12 +133,27 @@ class Executable:
         self.outputs = [(symbol.shape, symbol.dtype.numpy) for symbol in graph.outputs]
         self.bound = -1
 
+    def _set_up(self) -> None:
+        """Memory for what is kept between runs, and the program that computes it."""
+        self.setup: Loaded | None = None
+        self.kept = [empty(b.shape, b.dtype.numpy) for b in (self.program.buffers[name] for name in self.program.kept)]
+        self.computed_from: tuple[int, int] | None = None  # of which data `kept` is
+        if self.program.setup is not None:
+            self.setup = Loaded(self.program.setup, self.code, self.device)
+            addresses = [address_of(array) for array in self.kept]
+            first = HEAD + 1 + len(self.program.inputs)
+            self.setup.frame[first:] = addresses
+            first += len(self.program.results)
+            self.frame[first : first + len(addresses)] = addresses
+
     def run(self, inputs: Sequence[Any]) -> Sequence[Any]:
         with self.device.exclusive():
             if self.bound != data_epoch():
                 self._bind()
+            if self.setup is not None and self.computed_from != (data_epoch(), updates.count):
+                self.setup.run(self.arena)
+                self.computed_from = data_epoch(), updates.count
             frame = self.frame
-            frame[HEAD] = self.arena.address(self.program.memory.size_bytes)
             for place, array in enumerate(inputs, start=HEAD + 1):
                 frame[place] = address_of(array)
             results = []
@@ -121,7 +161,9 @@ class Executable:
                 array = empty(shape, dtype)
                 frame[place] = address_of(array)
                 results.append(array)
-            self.device.run(self.step, self.frame_memory)
+            self.main.run(self.arena)
+            if self.updates:
+                updates.count += 1
             if self.failures.errors:
                 raise self.failures.take()
         return results
@@ -137,6 +179,9 @@ class Executable:
             self.frame[place] = address_of(handle)
         for place, variable in self.reads:
             self.frame[place] = address_of(variable.handle_on(self.backend))
+        if self.setup is not None:
+            inputs = slice(HEAD + 1, HEAD + 1 + len(self.program.inputs))
+            self.setup.frame[inputs] = self.frame[inputs]
         self.bound = data_epoch()
 
 

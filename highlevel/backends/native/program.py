@@ -15,16 +15,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from highlevel.ir import Graph, Node, Symbol
+from highlevel.ir import Graph, Node, Symbol, as_dtype
 from highlevel.ir.graph import Leaf, Origin, key_of
 
 from .codegen import indexing as ix
 from .codegen.targets import Target
-from .lower import contraction_task, loop_task, lower, supports_epilogue
+from .lower import contraction_task, loop_task, lower, pack_task, packed_operand, packed_size_bytes, supports_epilogue
 from .lower.task import Task
 from .schedule.contraction import Contraction, View
 from .schedule.fuse import Fusion, is_loop, plan_fusion
@@ -114,6 +114,8 @@ class Program:
     donated: results (by name) that are the same memory as an input
     buffers: all buffers by name
     memory:  places of the others in the arena, and of the workspace of step i, called `work<i>`
+    setup:   what depends on leaves alone that stay the same from run to run – packed weights, for one – is computed by
+             a program of its own, with the same inputs, whose results are `kept`, and provided by the caller as well
     sources: the operators that made what is in the buffers, by name, and where these come from
     """
 
@@ -125,6 +127,8 @@ class Program:
     steps: tuple[Step, ...]
     memory: MemoryPlan
     sources: Mapping[str, tuple[str, Origin]] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    setup: Program | None = None
 
     def tasks(self) -> Iterable[Task]:
         """All tasks, those of bodies included."""
@@ -144,12 +148,19 @@ def size_bytes(buffer: Buffer) -> int:
     return math.prod(buffer.shape) * buffer.dtype.size_bytes
 
 
-def plan_program(graph: Graph, target: Target, nthreads: int, donated: Mapping[int, int] | None = None) -> Program:
+def plan_program(
+    graph: Graph,
+    target: Target,
+    nthreads: int,
+    donated: Mapping[int, int] | None = None,
+    fixed: Collection[int] = (),
+) -> Program:
     """The program of a graph (that has been through the passes).
 
     donated: results (by position) that get the memory of an input (by position, leaves counted after inputs)
+    fixed:   inputs, by position, that stay the same from run to run
     """
-    return _Planner(graph, target, nthreads, donated or {}).plan()
+    return _Planner(graph, target, nthreads, donated or {}, fixed).plan()
 
 
 def leaves_of(graph: Graph) -> list[tuple[Symbol, Leaf]]:
@@ -165,6 +176,7 @@ class _Planner:
     target: Target
     nthreads: int
     donated: Mapping[int, int]
+    fixed: Collection[int]
     buffers: dict[str, Buffer] = field(default_factory=dict)
     steps: list[tuple[int, Step]] = field(default_factory=list)  # with a position: that of the node
     _numbers: Any = field(default_factory=itertools.count)
@@ -174,6 +186,7 @@ class _Planner:
         self.buffers.update({buffer.name: buffer for buffer in self.fusion.buffers.values()})
         leaves = leaves_of(self.graph)
         self.inputs = tuple(self._input(symbol) for symbol in (*self.graph.inputs, *(symbol for symbol, _ in leaves)))
+        self.fixed_buffers = self._fixed_buffers()
         self._lower()
         lowered = len(self.steps)
         for direct in (True, False):  # the second time if results over their inputs made steps wait for each other
@@ -184,11 +197,44 @@ class _Planner:
                 break
         assert steps is not None, "steps that wait for each other"
         donated = {results[r]: self.inputs[i] for r, i in self.donated.items()}
-        memory = self._memory(steps, {*self.inputs, *results})
         origins = {node.id: (node.name, node.origin) for node in self.graph.nodes()}
         sources = {buffer.name: origins[key[0]] for key, buffer in self.fusion.buffers.items()}
         leaves_only = tuple(leaf for _, leaf in leaves)
-        return Program(self.inputs, leaves_only, results, donated, self.buffers, tuple(steps), memory, sources)
+        setup, kept, steps = self._apart(steps, results)
+        before = self._memory(setup, {*self.inputs, *kept})
+        memory = self._memory(steps, {*self.inputs, *results, *kept})
+        whole = Program(self.inputs, leaves_only, results, donated, self.buffers, tuple(steps), memory, sources)
+        if not setup:
+            return whole
+        first = replace(whole, results=kept, donated={}, steps=tuple(setup), memory=before)
+        return replace(whole, kept=kept, setup=first)
+
+    def _fixed_buffers(self) -> set[str]:
+        """Buffers of what depends on fixed leaves alone."""
+        leaves = {self.inputs[position] for position in self.fixed}
+        keys = {key for key, buffer in self.fusion.buffers.items() if buffer.name in leaves}
+        for node in self.graph.nodes() if keys else ():
+            if node.primitive is not None and node.inputs and all(key_of(symbol) in keys for symbol in node.inputs):
+                keys.update(map(key_of, node.outputs))
+        return {self.fusion.buffers[key].name for key in keys if key in self.fusion.buffers}
+
+    def _apart(
+        self, steps: Sequence[Step], results: Sequence[str]
+    ) -> tuple[list[Step], tuple[str, ...], list[Step]]:
+        """The steps that depend on fixed leaves alone, those of their results that others read, and the others."""
+        fixed = {self.inputs[position] for position in self.fixed}
+        setup: list[Step] = []
+        rest: list[Step] = []
+        for step in steps:
+            alone = isinstance(step, Task) and not step.callback and step.reads and fixed.issuperset(step.reads)
+            if alone and not set(results) & set(step.writes):
+                setup.append(step)
+                fixed.update(step.writes)
+            else:
+                rest.append(step)
+        written = [name for step in setup for name in step.writes]
+        used = {name for step in rest for name in step.reads}
+        return setup, tuple(name for name in written if name in used), rest
 
     def _input(self, symbol: Symbol) -> str:
         buffer = self.fusion.buffers.get(key_of(symbol))
@@ -243,18 +289,25 @@ class _Planner:
                 return self._branch(node, reads, writes)
             case "call":
                 return self._call(node, reads, writes)
-        spare = [self._new_buffer("spare", spec) if w is None else w for w, spec in zip(writes, node.specs, strict=True)]
+        pairs = zip(writes, node.specs, strict=True)
+        spare = [self._new_buffer("spare", spec) if buffer is None else buffer for buffer, spec in pairs]
         return lower(node, reads, spare, self.target)
 
     def _contraction(self, c: Contraction) -> list[Task]:
         """A contraction; where its code cannot do what is done to its result, that is a kernel of its own."""
         if supports_epilogue(c):
-            return [contraction_task(c, self.target)]
+            packs = packed_operand(c)
+            if packs is None or c.operands[packs].buffer.name not in self.fixed_buffers:
+                return [contraction_task(c, self.target)]
+            packed = Buffer(f"packed{next(self._numbers)}", (packed_size_bytes(c, self.target),), as_dtype("uint8"))
+            self.buffers[packed.name] = packed
+            return [pack_task(c, self.target, packed.name), contraction_task(c, self.target, packed.name)]
         assert c.epilogue is not None
         raw = self._new_buffer("product", c.node.specs[0])
         axes = tuple((f"i{axis}", size) for axis, size in enumerate(raw.shape))
         at = tuple(ix.var(name, size) for name, size in axes)
-        goal = ix.add(*(ix.mul(x, step) for x, step in zip(at, c.result.strides, strict=True)), ix.const(c.result.offset))
+        places = (ix.mul(x, step) for x, step in zip(at, c.result.strides, strict=True))
+        goal = ix.add(*places, ix.const(c.result.offset))
         term = _with_product(c.epilogue, Load(raw.name, ix.ravel(at, raw.shape), raw.dtype))
         kernel = LoopKernel(c.node.name, axes, (), (), (Output(c.result.buffer, goal, term, True),), c.origins)
         dtypes = {name: buffer.dtype for name, buffer in self.buffers.items()}

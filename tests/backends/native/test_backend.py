@@ -166,6 +166,26 @@ def test_one_foreign_call_a_step_however_deep(native: NativeBackend, monkeypatch
         assert len(calls) == 1
 
 
+def test_weights_are_packed_once_and_anew_after_they_change(native: NativeBackend) -> None:
+    model = hl.Sequential([hl.Input((40,)), layers.Dense(64, activation="relu"), layers.Dense(5)])
+    model.compile("sgd", "mse")
+    x, y = np.random.default_rng(0).standard_normal((32, 40), "float32"), np.zeros((32, 5), "float32")
+
+    def check() -> None:
+        w = [v.numpy().astype(np.float64) for v in model.weights]
+        wanted = np.maximum(x @ w[0] + w[1], 0) @ w[2] + w[3]
+        np.testing.assert_allclose(model.predict(x, verbose=0), wanted, rtol=1e-4, atol=1e-5)
+
+    check()
+    ((entry,),) = model.trainer._predict._programs.values()
+    assert [step.name for step in entry.executable.program.setup.steps] == ["matmul_pack", "matmul_pack"]
+    check()
+    model.train_on_batch(x, y)  # changed where they lie
+    check()
+    model.weights[0].assign(model.weights[0] * 2.0)  # changed by hand
+    check()
+
+
 # Operators without code ----------------------------------------------------------------------------------------------
 def test_a_users_operator_is_called_back(native: NativeBackend) -> None:
     half = define("half_of_it", "test", infer=lambda x: x, numpy=lambda xp, x: x / 2, vjp=lambda g, y, x: (g / 2,))

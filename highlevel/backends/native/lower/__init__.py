@@ -1,13 +1,20 @@
 """From operators to tasks: one module for each family that has code of its own."""
 
-import importlib
-import pkgutil
-
-from .contraction import contraction_task, supports_epilogue
-from .templates import loop_task
+from . import arguments, factor, fourier, indexing, ordering, random, window  # each registers its lowerings
+from .contraction import contraction_task, pack_task, packed_operand, packed_size_bytes, supports_epilogue
 from .registry import lower, lowers
+from .templates import loop_task
 
-for module in pkgutil.iter_modules(__path__):  # each registers its lowerings
-    importlib.import_module(f"{__name__}.{module.name}")
+FAMILIES = (arguments, factor, fourier, indexing, ordering, random, window)
 
-__all__ = ["contraction_task", "loop_task", "lower", "lowers", "supports_epilogue"]
+__all__ = [
+    "FAMILIES",
+    "contraction_task",
+    "loop_task",
+    "lower",
+    "lowers",
+    "pack_task",
+    "packed_operand",
+    "packed_size_bytes",
+    "supports_epilogue",
+]
