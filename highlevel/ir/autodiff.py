@@ -52,10 +52,11 @@ def backward(
         upstream = tuple(cotangents.get((node.id, i)) for i in range(len(node.specs)))
         if any(cotangent is not None for cotangent in upstream):
             needed = tuple(key_of(symbol) in active for symbol in node.inputs)
-            found = _apply_rule(node, upstream, needed, values)
-            for symbol, wanted, cotangent in zip(node.inputs, needed, found, strict=True):
-                if wanted and cotangent is not None:
-                    accumulate(symbol, cotangent)
+            with trace.placed(node.origin):  # a layer's gradient counts as the layer's
+                found = _apply_rule(node, upstream, needed, values)
+                for symbol, wanted, cotangent in zip(node.inputs, needed, found, strict=True):
+                    if wanted and cotangent is not None:
+                        accumulate(symbol, cotangent)
     return [cotangents.get(key_of(symbol)) for symbol in wrt]
 
 
@@ -76,11 +77,10 @@ def _apply_rule(
     operands, results = node.inputs, node.outputs
     if values is not None:
         operands, results = tuple(map(values, operands)), tuple(map(values, results))
-    with trace.placed(node.origin):  # a layer's gradient counts as the layer's
-        if primitive.multiple:
-            cotangents = primitive.vjp(upstream, results, *operands, **attrs)
-        else:
-            cotangents = primitive.vjp(upstream[0], results[0], *operands, **attrs)
+    if primitive.multiple:
+        cotangents = primitive.vjp(upstream, results, *operands, **attrs)
+    else:
+        cotangents = primitive.vjp(upstream[0], results[0], *operands, **attrs)
     return (None,) * len(operands) if cotangents is None else cotangents
 
 
