@@ -114,7 +114,7 @@ class Executable:
             if task.callback is not None
         ]
         if self.functions:
-            self.frame[-len(self.functions) :] = [ctypes.cast(f, ctypes.c_void_p).value for f in self.functions]
+            self.frame[-len(self.functions) :] = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in self.functions]
         self._lay_out([leaf for _, leaf in leaves_of(graph)])
         self._set_up()
 

@@ -27,7 +27,7 @@ from .codegen.targets import Target
 from .lower import contraction_task, loop_task, lower, pack_task, packed_operand, packed_size_bytes, supports_epilogue
 from .lower.task import Task
 from .schedule.contraction import Contraction, View
-from .schedule.fuse import Fusion, is_loop, plan_fusion
+from .schedule.fuse import is_loop, plan_fusion
 from .schedule.kernel import Apply, Buffer, Load, LoopKernel, Output, Term, Total
 from .schedule.memory import MemoryPlan, Value, plan_memory
 from .schedule.order import Task as Ordered
@@ -64,7 +64,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class While:
-    """A `while_loop`: `body` runs, in place on the carry, as long as `test` gives true and it ran fewer than `max_steps` times."""
+    """A `while_loop`: `body` runs, in place on the carry, while `test` gives true, and at most `max_steps` times."""
 
     name: str
     test: Program
@@ -250,7 +250,7 @@ class _Planner:
     def name_of(self, symbol: Symbol) -> str:
         """The buffer that holds a symbol, aliases followed."""
         name = self.fusion.buffers[key_of(symbol)].name
-        return getattr(self.fusion, "aliases", {}).get(name, name)
+        return self.fusion.aliases.get(name, name)
 
     # Steps -----------------------------------------------------------------------------------------------------------
     def _lower(self) -> None:
@@ -266,7 +266,7 @@ class _Planner:
         for node in nodes:
             if node.primitive is None or is_loop(node):
                 continue
-            contraction = getattr(fusion, "contractions", {}).get(node.id)
+            contraction = fusion.contractions.get(node.id)
             if contraction is not None:
                 if size_bytes(contraction.result.buffer):
                     position = positions[contraction.result.buffer.name]

@@ -60,18 +60,20 @@ def _array(address: int | None, buffer: Buffer) -> np.ndarray[Any, Any]:
     if not size:
         return np.empty(buffer.shape, buffer.dtype.numpy)
     memory = (ctypes.c_char * (size * buffer.dtype.size_bytes)).from_address(address or 0)
-    return np.frombuffer(memory, buffer.dtype.numpy).reshape(buffer.shape)
+    return np.frombuffer(memoryview(memory), np.uint8).view(buffer.dtype.numpy).reshape(buffer.shape)
 
 
-def callback_task(node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer], target: Target) -> Task:
-    """A task that computes a node by its definition."""
-    names = (*(buffer.name for buffer in reads), *(buffer.name for buffer in writes))
+def callback_task(node: Node, reads: Sequence[Buffer], writes: Sequence[Buffer | None], target: Target) -> Task:
+    """A task that computes a node by its definition; all its results have buffers."""
+    results = tuple(buffer for buffer in writes if buffer is not None)
+    assert len(results) == len(writes)
+    names = (*(buffer.name for buffer in reads), *(buffer.name for buffer in results))
     return Task(
         name=node.name,
         reads=tuple(dict.fromkeys(buffer.name for buffer in reads)),
-        writes=tuple(buffer.name for buffer in writes),
+        writes=tuple(buffer.name for buffer in results),
         phases=(Call(_unit(len(names), target), (FUNCTION, *names), serial=True),),
-        callback=Callback(node, tuple(reads), tuple(writes)),
+        callback=Callback(node, tuple(reads), results),
         origins=(node.origin.layer,) if node.origin.layer else (),
     )
 
