@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 import highlevel as hl
 from highlevel import ops
 from highlevel.backends.native.passes.pipeline import run_passes
+from highlevel.backends.native.schedule.contraction import Contraction
 from highlevel.backends.native.schedule.contraction import evaluate as evaluate_contraction
 from highlevel.backends.native.schedule.fuse import Fusion, is_loop, plan_fusion
-from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate
+from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate, format_term
 from highlevel.ir import Graph, Spec, as_dtype, trace_graph
 from highlevel.ir.evaluate import Program
 from highlevel.ir.graph import key_of
@@ -196,6 +198,218 @@ def test_a_training_step(name: str, rng: np.random.Generator) -> None:
         np.testing.assert_allclose(found, value, rtol=1e-4, atol=1e-5)
     loops = [node for node in graph.nodes() if is_loop(node)]
     assert len(fusion.kernels) < 0.4 * len(loops), f"{len(fusion.kernels)} kernels of {len(loops)} operators"
+
+
+# Passes over memory --------------------------------------------------------------------------------------------------
+def planned(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Fusion:
+    """The plan of a function after all passes."""
+    return plan_fusion(run_passes(traced(function, [np.zeros(shape, "float32") for shape in shapes])))
+
+
+def volumes(fusion: Fusion, size: int) -> float:
+    """How often kernels read or write something as large as `size` float32 numbers."""
+    sizes = {b.name: math.prod(b.shape) * b.dtype.size_bytes / 4 for b in fusion.buffers.values()}
+    moved = [sizes[name] for kernel in fusion.kernels for name in (*kernel.reads, *kernel.writes)]
+    return sum(n for n in moved if 8 * n > size) / size
+
+
+def normalised(y: Any, gamma: Any, beta: Any, axes: tuple[int, ...]) -> Any:
+    """Batch normalisation in training, layer normalisation: what the layers compute."""
+    mean = ops.mean(y, axis=axes, keepdims=True)
+    variance = ops.mean((y - mean) * (y - mean), axis=axes, keepdims=True)
+    scale = ops.rsqrt(variance + 1e-3) * gamma if axes[-1] != y.ndim - 1 else ops.rsqrt(variance + 1e-3)
+    if axes[-1] == y.ndim - 1:
+        return (y - mean) * scale * gamma + beta
+    return y * scale + (beta - mean * scale)
+
+
+IMAGES, CHANNELS = (8, 6, 6, 16), (16,)
+COUNT = math.prod(IMAGES)
+
+
+def test_statistics_and_what_follows_are_one_pass_each() -> None:
+    """Batch normalisation: one pass for mean and variance, one that applies them, with the relu."""
+    fusion = planned(lambda y, g, b: ops.relu(normalised(y, g, b, (0, 1, 2))), IMAGES, CHANNELS, CHANNELS)
+    statistics, apply = fusion.kernels
+    assert [stage.centre for stage in statistics.stages] == [None, "t0"]
+    assert not apply.columns and not apply.stages
+    assert volumes(fusion, COUNT) == 3
+
+
+def test_the_gradient_of_batch_normalisation_is_two_passes() -> None:
+    """One that totals g and g·x̂, one that applies them, each making the relu's mask again of what it reads anyway."""
+
+    def function(y: Any, gamma: Any, beta: Any, g: Any) -> Any:
+        z = ops.relu(normalised(y, gamma, beta, (0, 1, 2)))
+        return [z, *hl.gradients(ops.sum(z * g), [y, gamma, beta])]
+
+    fusion = planned(function, IMAGES, CHANNELS, CHANNELS, IMAGES)
+    sums = [kernel for kernel in fusion.kernels if len(kernel.stages) > 1 and not kernel.stages[1].centre]
+    assert len(sums) == 1, "both totals in one kernel"
+    assert not [b for b in fusion.buffers.values() if b.dtype.is_bool], "no mask is stored"
+    # 3 forward; g and y twice, dy once – and once y for Σ (y − mean), which is zero but for rounding
+    assert volumes(fusion, COUNT) <= 9
+    assert len(fusion.kernels) <= 5
+
+
+def test_a_residual_block_reads_its_shortcut_once() -> None:
+    def function(y: Any, skip: Any, gamma: Any, beta: Any, g: Any) -> Any:
+        z = ops.relu(normalised(y, gamma, beta, (0, 1, 2)) + skip)
+        return [z, *hl.gradients(ops.sum(z * g), [y, skip, gamma, beta])]
+
+    fusion = planned(function, IMAGES, IMAGES, CHANNELS, CHANNELS, IMAGES)
+    # y; y, skip and g to z and what goes on to the skip; that and y; that and y to dy – and once y, as above
+    assert volumes(fusion, COUNT) <= 1 + 5 + 2 + 3 + 1
+
+
+def test_layer_normalisation_is_a_kernel_and_its_gradient_two() -> None:
+    def function(x: Any, gamma: Any, beta: Any, g: Any) -> Any:
+        y = normalised(x, gamma, beta, (1,))
+        return [y, *hl.gradients(ops.sum(y * g), [x, gamma, beta])]
+
+    fusion = planned(function, (32, 64), (64,), (64,), (32, 64))
+    rows = [kernel for kernel in fusion.kernels if kernel.rows == (("i0", 32),)]
+    columns = [kernel for kernel in fusion.kernels if kernel.rows == (("i1", 64),)]
+    assert len(rows) + len(columns) == len(fusion.kernels) <= 3
+    assert len(columns) == 1 and len(columns[0].outputs) == 2, "the gradients of gamma and beta together"
+
+
+def test_cross_entropy_with_its_gradient_is_a_kernel_and_a_total() -> None:
+    def function(x: Any, labels: Any) -> Any:
+        loss = hl.losses.SparseCategoricalCrossentropy(from_logits=True)(ops.cast(labels, "int32"), x)
+        return [loss, hl.gradients(loss, x)]
+
+    fusion = planned(function, (32, 10), (32,))
+    assert len(fusion.kernels) <= 2
+    assert volumes(fusion, 320) <= 3, "logits twice, their gradient once"
+
+
+def test_attention_copies_nothing() -> None:
+    """Heads are views; products are written where they are needed; only the softmax is a kernel."""
+
+    def function(x: Any, g: Any, wq: Any, wk: Any, wv: Any, wo: Any) -> Any:
+        def heads(w: Any) -> Any:
+            return ops.transpose(ops.reshape(ops.matmul(x, w), (2, 12, 4, 8)), (0, 2, 1, 3))
+
+        scores = ops.matmul(heads(wq), ops.swapaxes(heads(wk), -1, -2)) * 0.35
+        mixed = ops.matmul(ops.softmax(scores), heads(wv))
+        y = ops.matmul(ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (24, 32)), wo)
+        return [y, *hl.gradients(ops.sum(y * g), [x, wq, wk, wv, wo])]
+
+    fusion = planned(function, (24, 32), (24, 32), *[(32, 32)] * 4)
+    assert sum(len(kernel.stages) for kernel in fusion.kernels) == 3, "of the softmax and of its gradient"
+    assert all(kernel.stages for kernel in fusion.kernels)
+    assert sum(not contraction.result.is_contiguous for contraction in fusion.contractions.values()) >= 4
+
+
+def test_adam_is_one_pass_for_each_parameter() -> None:
+    def function(w: Any, m: Any, v: Any, g: Any, rate: Any) -> Any:
+        m = m + 0.1 * (g - m)
+        v = v + 0.001 * (g * g - v)
+        return w - rate * m / (ops.sqrt(v) + 1e-7), m, v
+
+    fusion = planned(function, (30, 20), (30, 20), (30, 20), (30, 20), ())
+    (kernel,) = fusion.kernels
+    assert len(kernel.outputs) == 3 and set(kernel.reads) == {"in0", "in1", "in2", "in3", "in4"}
+
+
+def test_a_step_of_dense_layers_does_nothing_but_products_and_updates() -> None:
+    """Bias and relu end the products, forward and backward; gradients of biases are totalled where they are updated."""
+    dense = [hl.layers.Dense(size, activation) for size, activation in ((32, "relu"), (32, "relu"), (5, None))]
+    model = hl.Sequential([hl.Input((24,)), *dense])
+    model.compile(hl.optimizers.Adam(1e-3), hl.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = np.zeros((16, 24), "float32"), np.zeros(16, "int32")
+    model(x)
+    graph = run_passes(model.trainer._train.graph(hl.ir.Tensor.of(x), hl.ir.Tensor.of(y), None))
+    fusion = plan_fusion(graph)
+    epilogues = [c.epilogue for c in fusion.contractions.values() if c.epilogue is not None]
+    assert len(fusion.contractions) == 8 and len(epilogues) == 5
+    assert not any(16 * 32 in (math.prod(b.shape),) for k in fusion.kernels for b in [o.buffer for o in k.outputs])
+    # per layer an update of its kernel and one of its bias; the loss, its total, and the step's scalars
+    assert len(fusion.kernels) == 6 + 3, "\n".join(map(str, fusion.kernels))
+
+
+def test_unrelated_kernels_stay_apart() -> None:
+    assert len(planned(lambda x, y: (ops.exp(x), ops.exp(y)), (8, 5), (8, 5)).kernels) == 2
+    assert len(planned(lambda x, y: (ops.exp(x), x * y), (8, 5), (8, 5)).kernels) == 1
+
+
+def test_dropout_and_its_gradient_share_a_mask() -> None:
+    def function(x: Any, g: Any, key: Any) -> Any:
+        keep = hl.ir.primitives.random_bits(ops.cast(key, "uint32"), shape=(8, 32)) < 1 << 30
+        y = ops.where(keep, x * 2.0, 0.0)
+        return [ops.exp(y), hl.gradients(ops.sum(ops.exp(y) * g), x)]
+
+    fusion = planned(function, (8, 32), (8, 32), (2,))
+    (main,) = [kernel for kernel in fusion.kernels if "in0" in kernel.reads]
+    assert len(main.outputs) == 2
+
+
+# Contractions --------------------------------------------------------------------------------------------------------
+def contraction_of(function: Callable[..., Any], *shapes: tuple[int, ...]) -> Contraction:
+    (found,) = planned(function, *shapes).contractions.values()
+    return found
+
+
+def epilogue_of(function: Callable[..., Any], *shapes: tuple[int, ...]) -> str:
+    term = contraction_of(function, *shapes).epilogue
+    return "" if term is None else format_term(term)
+
+
+def test_epilogues_read_as_their_formulas() -> None:
+    a, b = (4, 6), (6, 5)
+    assert epilogue_of(lambda x, y: ops.matmul(x, y), a, b) == ""
+    assert epilogue_of(lambda x, y, z: ops.matmul(x, y) + z, a, b, (5,)) == "add(product, in2[i1])"
+    relu = "select(less_equal(add(product, in2[i1]), 0.0), 0.0, add(product, in2[i1]))"
+    assert epilogue_of(lambda x, y, z: ops.relu(ops.matmul(x, y) + z), a, b, (5,)) == relu
+    residual = "add(in2[(i0*5 + i1)], product)"
+    assert epilogue_of(lambda x, y, z: z + ops.matmul(x, y), a, b, (4, 5)) == residual
+    assert epilogue_of(lambda x, y: ops.tanh(ops.matmul(x, y)), a, b) == "", "not lean"
+    assert epilogue_of(lambda x, y, z: ops.matmul(x, y) + ops.transpose(z), a, b, (5, 4)) == "", "not along the columns"
+
+
+def test_what_is_used_twice_ends_an_epilogue() -> None:
+    fusion = planned(lambda x, y: (ops.matmul(x, y) * 2.0, ops.tanh(ops.matmul(x, y) * 2.0)), (4, 6), (6, 5))
+    (found,) = fusion.contractions.values()
+    assert format_term(found.epilogue) == "mul(product, 2.0)"
+    assert len(fusion.kernels) == 1
+
+
+def test_batch_normalisation_in_inference_is_an_epilogue() -> None:
+    def function(x: Any, k: Any, scale: Any, shift: Any, skip: Any) -> Any:
+        return ops.relu(ops.conv(x, k, padding="same") * scale + shift + skip)
+
+    found = contraction_of(function, (2, 5, 5, 3), (3, 3, 3, 8), (8,), (8,), (2, 5, 5, 8))
+    assert found.epilogue is not None and found.result.is_contiguous
+    assert format_term(found.epilogue).count("add(add(mul(product, in2[i3]), in3[i3]), in4[") == 2
+
+
+def test_movement_of_operands_is_a_view() -> None:
+    found = contraction_of(lambda x, y: ops.matmul(ops.transpose(x), y[1:, 2:]), (6, 4), (7, 9))
+    a, b = found.operands
+    assert (a.buffer.name, a.shape, a.strides, a.offset) == ("in0", (4, 6), (1, 4), 0)
+    assert (b.buffer.name, b.shape, b.strides, b.offset) == ("in1", (6, 7), (9, 1), 11)
+    a, b = contraction_of(lambda x, y: ops.matmul(ops.broadcast_to(x, (3, 4, 6)), y), (4, 6), (3, 6, 5)).operands
+    assert a.strides == (0, 6, 1) and b.is_contiguous
+
+
+def test_what_lies_at_no_constant_steps_is_copied() -> None:
+    for function in (
+        lambda x, y: ops.matmul(ops.flip(x, axis=0), y),
+        lambda x, y: ops.matmul(ops.pad(x[1:], ((1, 0), (0, 0))), y),
+        lambda x, y: ops.matmul(ops.reshape(ops.transpose(x), (12, 6)), y),
+    ):
+        (kernel,) = planned(function, (12, 6), (6, 40)).kernels
+        assert kernel.reads == ("in0",)
+
+
+def test_reshapes_are_the_same_buffer() -> None:
+    fusion = planned(lambda x: (ops.exp(x).reshape((-1,)), x.reshape((20,)), ops.exp(x)), ROWS)
+    (kernel,) = fusion.kernels
+    assert len(kernel.outputs) == 1
+    assert sorted(fusion.aliases.values()) == sorted(["in0", kernel.name])
+    outer = plan_fusion(traced(lambda x: ops.transpose(x.reshape((4, 1, 5)), (1, 0, 2)), [np.zeros(ROWS)]))
+    assert not outer.kernels and set(outer.aliases.values()) == {"in0"}
 
 
 # Programs drawn at random --------------------------------------------------------------------------------------------

@@ -211,7 +211,7 @@ class _Epilogue:
             x, indices = stack.pop()
             if x is start or x.kind is Kind.FILL:
                 continue
-            if x.root.kept or x in self.forced:
+            if x not in self.region and (x.root.kept or x in self.forced):
                 if not _is_vector(place_of(indices, x.shape), column):
                     return False
             elif x.kind is Kind.MOVEMENT:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .groups import Group, Sketch, sketch
-from .keep import BYTE, DEAR, MOST_INLINE
+from .groups import Group
+from .keep import BYTE, DEAR, DEEPEST, MOST_INLINE
+from .sketch import Sketch, sketch
 from .values import Kind, Value
 
 SMALL = 8  # what has at most 1/8 of the elements costs nothing to read
@@ -44,9 +45,11 @@ class Dropper:
         alone = len(group.members) == 1
         if alone and value.size <= TINY and member.cost <= DEAR and all(x.size <= value.size for x in member.loads):
             return True  # less than calling a kernel for it
-        if group.space.is_per_row(member) or not all(self._reads_straight(reader, member) for reader in readers):
+        if group.space.has_per_row(member.space) or not all(self._reads_straight(reader, member) for reader in readers):
             return False
-        if member.operators > MOST_INLINE:
+        if any(member.operators + x.operators > MOST_INLINE for reader in readers for x in reader.members):
+            return False
+        if any(member.depth + x.depth > 2 * DEEPEST for reader in readers for x in reader.members):
             return False
         large = [x for x in member.loads if x.size * SMALL > value.size]
         saved = value.size_bytes * (1 + len(readers))
@@ -91,7 +94,8 @@ class Dropper:
 
 
 def _compute_again(reader: Sketch, member: Sketch) -> None:
-    """A sketch whose loads are those of the dropped value instead of the value."""
+    """Lets a sketch load what a dropped value takes instead of the value."""
+    reader.depth += member.depth
     places = reader.loads[member.value]
     if reader.space.sizes == member.space.sizes and places == [member.space.place]:
         del reader.loads[member.value]
@@ -100,11 +104,10 @@ def _compute_again(reader: Sketch, member: Sketch) -> None:
             known += [place for place in more if place not in known]
         reader.cost += member.cost
         reader.operators += member.operators
-        reader.depth += member.depth
     else:
         found = sketch(reader.value)
         reader.loads, reader.cost = found.loads, found.cost
-        reader.operators, reader.depth = found.operators, found.depth
+        reader.operators = found.operators
 
 
 def in_order(groups: Sequence[Group]) -> list[Group]:

@@ -11,102 +11,19 @@ if computing them again takes less traffic: what a reader of x reads anyway is f
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from ..codegen import indexing as ix
 from .absorb import Absorbed
-from .keep import DEEPEST, MOST_INLINE, cost_of
-from .places import (
-    Indices,
-    indices_at,
-    joined_parts,
-    move,
-    own_indices,
-    own_place,
-    place_of,
-    without_ones,
-)
+from .keep import DEEPEST, MOST_INLINE
+from .sketch import Sketch, epilogue_loads, sketch
+from .spaces import Space, has_short_rows, joint_space, row_place
 from .values import Kind, Value
 
-Shape = tuple[int, ...]
-ROW_ELEMENTS = 1 << 16  # rows up to this length are read again from the cache
-FEW_ROWS, SHORT_ROW = 4, 1 << 13  # with fewer rows than this, longer rows are better shared out
-ELEMENTWISE, MOVEMENT, DRAW = Kind.ELEMENTWISE, Kind.MOVEMENT, Kind.DRAW
 MOST_OPERATORS = 4 * MOST_INLINE
 MOST_POINTERS = 24
 SMALL = 8  # what has at most 1/8 of the elements costs nothing to read
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """What a kernel walks: sizes of axes, those of size 1 left out; which of them are totalled (None: no totals)."""
-
-    sizes: Shape
-    columns: tuple[int, ...] | None = None
-
-    @property
-    def elements(self) -> int:
-        return math.prod(self.sizes)
-
-    @property
-    def rows(self) -> Shape:
-        """The sizes of the other axes."""
-        return tuple([size for axis, size in enumerate(self.sizes) if axis not in (self.columns or ())])
-
-    @property
-    def place(self) -> ix.Expr:
-        """The place of an element among all elements."""
-        return own_place(self.sizes)
-
-    def is_per_row(self, sketch: Sketch) -> bool:
-        """Whether a value that is computed here has one element for each row."""
-        return self.columns is not None and (sketch.space.columns is not None or sketch.space.sizes != self.sizes)
-
-
-@lru_cache(maxsize=1024)
-def row_place(space: Space) -> ix.Expr:
-    """The place of a row among all rows."""
-    columns = space.columns or ()
-    indices = [x for axis, x in enumerate(own_indices(space.sizes)) if axis not in columns]
-    return ix.ravel(indices, space.rows)
-
-
-@lru_cache(maxsize=1024)
-def has_short_rows(space: Space) -> bool:
-    """Whether a pass over a row may follow another one over the same row: it is still in the cache."""
-    rank, columns = len(space.sizes), space.columns or ()
-    length = math.prod(space.sizes[axis] for axis in columns)
-    at_end = columns == tuple(range(rank - len(columns), rank))
-    return at_end and length <= ROW_ELEMENTS and (math.prod(space.rows) >= FEW_ROWS or length <= SHORT_ROW)
-
-
-@lru_cache(maxsize=4096)
-def joint_space(a: Space, b: Space) -> Space | None:
-    """The rows and columns over which both can be computed."""
-    if (a.columns is None) == (b.columns is None):
-        return a if a == b else None
-    whole, plain = (a, b) if a.columns is not None else (b, a)
-    return whole if plain.sizes in (whole.sizes, whole.rows) else None
-
-
-@dataclass(slots=True, eq=False)
-class Sketch:
-    """A kept value, as what is read for it: the places of all loads, in variables of its own space.
-
-    cost, operators, depth: of the term for one element
-    centre:  for Σ (x − m)²: the value Σ x, of which m is the mean
-    """
-
-    value: Value
-    space: Space
-    loads: dict[Value, list[ix.Expr]]
-    cost: int
-    operators: int
-    depth: int
-    centre: Value | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -120,7 +37,7 @@ class Group:
     """
 
     number: int
-    space: Space = Space(())
+    space: Space = field(default_factory=lambda: Space(()))
     members: list[Sketch] = field(default_factory=list)
     needs: set[Group] = field(default_factory=set)
     bits: int = 0
@@ -133,111 +50,6 @@ class Group:
     joined: Group | None = None
 
 
-# Sketches ------------------------------------------------------------------------------------------------------------
-def sketch(value: Value) -> Sketch:
-    """What is read for a value."""
-    if value.kind is Kind.REDUCTION:
-        operand = value.inputs[0]
-        start, indices, shape = operand, own_indices(operand.shape), operand.shape
-        kept = [axis for axis, size in enumerate(shape) if size != 1]
-        axes = value.attrs["axes"]
-        columns: tuple[int, ...] | None = tuple([i for i, axis in enumerate(kept) if axis in axes])
-    else:
-        start, indices, shape, columns = value, own_indices(value.shape), value.shape, None
-    loads, cost, operators, depth = trace(start, indices, value)
-    found = Sketch(value, Space(without_ones(shape), columns), loads, cost, operators, depth)
-    if columns is not None:
-        found.centre = _centre(value)
-    return found
-
-
-def trace(
-    start: Value, indices: Indices, root: Value | None = None, product: Value | None = None
-) -> tuple[dict[Value, list[ix.Expr]], int, int, int]:
-    """The loads that an element of a value takes, with its cost, operators in all and upon each other.
-
-    `root` is computed even if it is kept; `product` is there.
-    """
-    loads: dict[Value, list[ix.Expr]] = {}
-    seen: dict[Indices, set[Value]] = {}
-    walks = [(start, indices, 0)]  # from values whose indices are known, along operators that keep them
-    cost = operators = depth = 0
-    for first, at, above in walks:
-        known = seen.setdefault(at, set())
-        stack = [(first, above)]
-        while stack:
-            value, level = stack.pop()
-            if value in known or value is product:
-                continue
-            known.add(value)
-            kind = value.kind
-            if value.root.kept and value is not root:
-                place = place_of(at, value.shape)
-                places = loads.setdefault(value.root, [])
-                if place not in places:
-                    places.append(place)
-                continue
-            operators += 1
-            level += 1
-            if level > depth:
-                depth = level
-            if kind is ELEMENTWISE:
-                cost += cost_of(value)
-                for x in value.inputs:
-                    stack.append((x, level))
-            elif kind is MOVEMENT:
-                for x, moved in moved_to(value, at):
-                    walks.append((x, moved, level))
-            elif kind is DRAW:
-                cost += cost_of(value)
-                loads.setdefault(value.inputs[0].root, []).append(ix.const(0))
-    return loads, cost, operators, depth
-
-
-def moved_to(value: Value, indices: Indices) -> Iterator[tuple[Value, Indices]]:
-    """Where the element of a movement comes from; none if there is nothing but padding."""
-    if value.name == "concatenate":
-        for source, moved, _, _ in joined_parts(value, indices):
-            yield source, moved
-    elif value.inputs[0].size:
-        yield value.inputs[0], move(value, indices).indices
-
-
-def _centre(value: Value) -> Value | None:
-    """Σ x if a value is Σ (x − Σ x / n)² over the same axes."""
-    product = value.inputs[0]
-    if value.name != "reduce_sum" or product.name != "mul" or product.inputs[0] is not product.inputs[1]:
-        return None
-    difference = product.inputs[0]
-    if difference.name != "sub" or not value.dtype.is_float:
-        return None
-    x, mean = difference.inputs
-    while mean.kind is Kind.MOVEMENT:
-        if mean.name not in ("broadcast", "reshape"):
-            return None
-        mean = mean.inputs[0]
-    total = _undone(mean, x.size // max(value.size, 1))
-    if total is None or total.name != "reduce_sum" or total.inputs[0] is not x:
-        return None
-    return total if total.attrs["axes"] == value.attrs["axes"] else None
-
-
-def _undone(mean: Value, count: int) -> Value | None:
-    """The total of which a value is the mean of so many."""
-    if mean.name not in ("mul", "div"):
-        return None
-    total, number = mean.inputs
-    while total.root is not total:
-        total = total.root
-    while number.kind is Kind.MOVEMENT and number.name in ("broadcast", "reshape"):
-        number = number.inputs[0]
-    if number.name != "full":
-        return None
-    factor = float(number.attrs["value"]) * (count if mean.name == "mul" else 1 / count)
-    return total if abs(factor - 1) < 1e-6 else None
-
-
-# Groups --------------------------------------------------------------------------------------------------------------
 class Grouper:
     """Forms groups out of sketches."""
 
@@ -383,17 +195,9 @@ def _now(group: Group) -> Group:
 
 def _in_place(reader: Sketch, writer: Sketch, places: list[ix.Expr], space: Space) -> bool:
     """Whether a member of a kernel may take what another one computes instead of loading it."""
-    per_row = space.is_per_row(writer)
-    if reader.space.columns is None and space.is_per_row(reader):
+    per_row = space.has_per_row(writer.space)
+    if reader.space.columns is None and space.has_per_row(reader.space):
         return per_row and places == [reader.space.place]
     if not per_row:
         return places == [space.place]
     return places == [row_place(space)] and (has_short_rows(space) or reader.centre is writer.value)
-
-
-def epilogue_loads(found: Absorbed) -> dict[Value, list[ix.Expr]]:
-    """What the epilogue of a contraction reads, with the places in variables of its result."""
-    if found.end is found.value:
-        return {}
-    indices = indices_at(own_place(found.value.shape), found.end.shape)
-    return trace(found.end, indices, found.end, found.value)[0]

@@ -41,12 +41,13 @@ class Keeper:
         self.uses: dict[Value, int] = {}
         self.sources: dict[Value, frozenset[Value]] = {}  # large buffers that are read for an element
         self.costs: dict[Value, int] = {}
-        self.sizes: dict[Value, tuple[int, int]] = {}  # operators in all, and upon each other
+        self.sizes: dict[Value, int] = {}  # operators for an element
 
     def run(self) -> None:
         """Marks values as kept."""
         self._count_uses()
         for value in self.values:
+            value.depth = 1 + max([0 if x.root.kept else x.depth for x in value.inputs], default=0)
             if value.root.kept:
                 self._is_buffer(value)
             elif value in self.absorbed:
@@ -54,7 +55,7 @@ class Keeper:
             elif value.kind is Kind.REDUCTION:
                 self._keep(value)
             elif value.kind is Kind.FILL:
-                self._set(value, _NONE, 0, (1, 1))
+                self._set(value, _NONE, 0, 1)
             elif value.kind is Kind.MOVEMENT:
                 self._movement(value)
             else:
@@ -69,7 +70,7 @@ class Keeper:
                 count += self.uses.get(user, 1) if moves else 1
             self.uses[value] = count
 
-    def _set(self, value: Value, sources: frozenset[Value], cost: int, size: tuple[int, int]) -> None:
+    def _set(self, value: Value, sources: frozenset[Value], cost: int, size: int) -> None:
         self.sources[value], self.costs[value], self.sizes[value] = sources, cost, size
 
     def _keep(self, value: Value) -> None:
@@ -77,12 +78,12 @@ class Keeper:
         self._is_buffer(value)
 
     def _is_buffer(self, value: Value) -> None:
-        self._set(value, frozenset((value.root,)), 0, (1, 1))
+        self._set(value, frozenset((value.root,)), 0, 1)
 
     def _movement(self, value: Value) -> None:
         source = value.inputs[0] if value.inputs else None
         if source is None or not value.size:
-            self._set(value, _NONE, 0, (1, 1))
+            self._set(value, _NONE, 0, 1)
         elif value.size >= REPEATED * source.size:
             self._keep_dear(source)
             self._set(value, _NONE, self.costs[source], self._size_of(value))
@@ -106,19 +107,14 @@ class Keeper:
             cost += self.costs[x]
         return sources, cost
 
-    def _size_of(self, value: Value) -> tuple[int, int]:
-        total = depth = 0
-        for x in value.inputs:
-            more, deep = self.sizes[x]
-            total += more
-            depth = max(depth, deep)
-        return total + 1, depth + 1
+    def _size_of(self, value: Value) -> int:
+        return 1 + sum([self.sizes[x] for x in value.inputs])
 
     def _operator(self, value: Value) -> None:
         sources, cost = self._below(value) if value.kind is Kind.ELEMENTWISE else (_NONE, 0)
         cost += cost_of(value)
         size = self._size_of(value)
-        too_long = size[0] > MOST_INLINE or size[1] > DEEPEST
+        too_long = size > MOST_INLINE or value.depth > DEEPEST
         if too_long or (self.uses[value] > 1 and not self._is_free(value, sources, cost)):
             self._keep(value)
         else:

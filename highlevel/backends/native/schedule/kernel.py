@@ -3,9 +3,27 @@
 A `LoopKernel` is the one shape of everything that is not a contraction: for every row, some totals over the columns –
 each may use those before it – and then outputs, one per row or one per element.
 
-    elementwise      rows = all axes, no columns, no totals
+    elementwise      rows = all axes, no columns, no totals; several outputs if they read the same: Adam's m, v and w
     sum over axes    columns = these axes, one total, one output per row
     softmax          totals max(x) and sum(exp(x − max)); an output per element, exp(x − max) / sum
+    statistics       totals Σ x and Σ (x − mean)², of which the first is the second one's `centre`; outputs per row:
+                     both, the moving averages, 1/√(variance + ε)
+    a gradient that  one total, Σ dy, for the bias; an output per element, dy: it is computed and stored in the pass
+    is totalled      that totals it
+
+What may be relied on:
+
+* Rows and columns are in the order of the axes of the array that is walked, those of size 1 left out; columns may be
+  any of these axes. A size may be 0.
+* Stages are in an order in which each uses totals of earlier ones only. Those that do not use one another are totals
+  of the same pass.
+* A kernel reads no buffer that it writes, and writes every buffer once, all elements of it. So the order of outputs
+  means nothing, and an output per element that contains no total can be stored in any pass: in the first one, where its
+  term is computed anyway.
+* Where an output per element contains totals, rows are short and end with the last axis (`spaces.has_short_rows`), so
+  that they are read a second time from the cache. So it is where a stage uses another one that is not its `centre`.
+* Equal subterms are one object (`is`), in stages and in outputs alike: each is computed once in a pass. Terms without
+  a column's variable are the same for a whole row.
 
 Terms are trees of operators of the language (elementwise rows of the registry) over loads from buffers; where a load
 reads is an index expression, so movement costs nothing. `evaluate` is the meaning, on NumPy: the oracle of the code

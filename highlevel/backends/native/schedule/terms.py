@@ -11,9 +11,11 @@ from ..codegen import indexing as ix
 from ..codegen.threefry import random_term
 from .absorb import Absorbed, Operand
 from .contraction import Contraction, View
-from .groups import Group, Sketch, Space, row_place
+from .groups import Group
 from .kernel import PRODUCT, Apply, Buffer, Choose, Index, Load, LoopKernel, Number, Output, Stage, Term, Total
 from .places import Indices, axis_indices, indices_at, joined_parts, move, own_indices, place_of
+from .sketch import Sketch
+from .spaces import Space, row_place
 from .values import REDUCTIONS, Key, Kind, Value
 
 
@@ -113,7 +115,7 @@ def loop_kernel(group: Group, stored: Sequence[Sketch], buffers: Mapping[Key, Bu
         shape = member.value.shape
         if member.space.columns is not None:
             here[member.value] = None
-        elif space.is_per_row(member):
+        elif space.has_per_row(member.space):
             here[member.value] = _row_indices(space, shape)
         else:
             here[member.value] = own_indices(shape)
@@ -121,7 +123,7 @@ def loop_kernel(group: Group, stored: Sequence[Sketch], buffers: Mapping[Key, Bu
     outputs = []
     for member in stored:
         value = member.value
-        per_row = space.is_per_row(member)
+        per_row = space.has_per_row(member.space)
         place = row_place(space) if per_row else space.place
         outputs.append(Output(buffers[value.key], place, builder.term(value, ()), not per_row))
     return LoopKernel(

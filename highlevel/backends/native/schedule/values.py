@@ -46,6 +46,7 @@ class Value:
     wanted:   it is a result of the program
     kept:     it has a buffer, or may have; of several values with one root, the root has it
     forced:   it has one whatever planning thinks of it
+    depth:    how many operators stand upon each other between it and buffers
     """
 
     node: Node
@@ -65,6 +66,7 @@ class Value:
     wanted: bool = False
     kept: bool = False
     forced: bool = False
+    depth: int = 0
 
     def __post_init__(self) -> None:
         self.root = self
