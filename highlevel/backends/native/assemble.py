@@ -4,8 +4,8 @@ A barrier stands where a call needs what another thread may still be writing, or
 reading: calls that touch nothing in common run beside each other. Small calls are made by thread 0 alone, and need no
 barriers among themselves. What rows are, see `devices/sequencer.py`.
 
-Bases are numbered: 0 is the arena, then come the program's inputs, its results, what is kept between runs, and functions
-that it calls back; after those, for each loop, the pointers that move with it and its counter.
+Bases are numbered: 0 is the arena, then come the program's inputs, its results, what is kept between runs, and
+functions that it calls back; after those, for each loop, the pointers that move with it and its counter.
 """
 
 from __future__ import annotations
@@ -194,9 +194,7 @@ class _Assembler:
             writes.append(Region("", work, work + scratch))
         for i, call in enumerate(task.phases):
             alone = call.serial and i > 0 and task.phases[i - 1].serial
-            if i and not alone:
-                self.barrier()
-            elif not i and self._conflicts(reads, writes, call.serial):
+            if (i and not alone) or (not i and self._conflicts(reads, writes, call.serial)):
                 self.barrier()
             self.call(scope, task, call, work)
             self._touch(reads, writes, call.serial)

@@ -22,7 +22,8 @@ from .assemble import assemble, callbacks, units_of
 from .codegen.targets import Target
 from .devices.device import Code, Device, Memory
 from .devices.sequencer import FAILED, HEAD
-from .program import Program, leaves_of, plan_program
+from .planner import leaves_of, plan_program
+from .program import Program
 
 LINE_BYTES = 64
 ALIGNED_BYTES = 4096  # arrays from this size on begin with a cache line

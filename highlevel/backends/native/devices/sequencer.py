@@ -18,13 +18,13 @@ A table is an array of 64-bit words, a row is a few of them: its operation, its 
     END
 
 Targets are counted in words from the beginning of the table. Arguments of calls are addresses – a base and an offset –
-or one of the negative bases: BEGIN and END of this thread's share of `units`, cut at multiples of `grain`; TID; THREADS.
-A call in mode 1 is made by thread 0 alone, as if it were the only one.
+or one of the negative bases: BEGIN and END of this thread's share of `units`, cut at multiples of `grain`; TID;
+THREADS. A call in mode 1 is made by thread 0 alone, as if it were the only one.
 
 A frame is an array of words: the table's address; how many bases there are, and how many words each thread needs for
-bases and counters (bases of loops and counters come after those that are given); where to note times, or 0; the failure
-that a function called back has noted, or 0; the bases. A CHECK comes after a barrier, and before the next call that can
-fail there is another one, so that all threads find the same.
+bases and counters (bases of loops and counters come after those that are given); where to note times, or 0; the
+failure that a function called back has noted, or 0; the bases. A CHECK comes after a barrier, and before the next call
+that can fail there is another one, so that all threads find the same.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from highlevel.ir import DType
 from llvmlite import ir
+
+from highlevel.ir import DType
 
 from ..cache import ENTRY, Unit
 from ..codegen import indexing as ix

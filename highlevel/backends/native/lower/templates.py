@@ -1,7 +1,7 @@
 """Tasks of equal kernels, made once: of a network's hundreds of loop kernels few are different.
 
-A kernel is known by its structure, in which buffers are numbers in the order in which they are met; its task is kept with
-such numbers for names, and others get it with theirs. So planning a known program again writes no code.
+A kernel is known by its structure, in which buffers are numbers in the order in which they are met; its task is kept
+with such numbers for names, and others get it with theirs. So planning a known program again writes no code.
 """
 
 from __future__ import annotations

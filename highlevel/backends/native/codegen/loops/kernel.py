@@ -27,8 +27,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from highlevel.ir import DType
 from llvmlite import ir
+
+from highlevel.ir import DType
 
 from ...schedule.collapse import substitute
 from ...schedule.kernel import Apply, Choose, Load, LoopKernel, Number, Output, Stage, Term, walk

@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from highlevel.ir import DType, as_dtype
 from llvmlite import ir
+
+from highlevel.ir import DType, as_dtype
 
 from ...schedule.collapse import axes_of, coefficient
 from ...schedule.kernel import Apply, Choose, Index, Load, Number, Output, Term, Total
