@@ -8,7 +8,7 @@ import itertools
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -56,16 +56,28 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 # Running generated code ----------------------------------------------------------------------------------------------
 class Code:
-    """Functions of a module, compiled and loaded."""
+    """Functions of a module, compiled and loaded, with the helpers that it calls; those are compiled once for all."""
 
-    def __init__(self, module: Any, target: Target, *others: Any) -> None:
+    compiled: ClassVar[dict[tuple[str, str], bytes]] = {}
+
+    def __init__(self, module: Any, target: Target) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_triple(target.triple).create_target_machine(jit=True)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        for each in (module, *others):
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(compile_ir(str(each), target)))
+        objects = [
+            compile_ir(str(module), target),
+            *(self._helper(helper, target) for helper in module.called.values()),
+        ]
+        for code in objects:
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
+
+    def _helper(self, helper: Any, target: Target) -> bytes:
+        key = target.key, helper.symbol
+        if key not in self.compiled:
+            self.compiled[key] = compile_ir(str(helper_module(helper, target.triple)), target)
+        return self.compiled[key]
 
     def __call__(self, name: str, *arguments: Any) -> None:
         """Arrays as pointers, numbers as 32-bit integers."""
@@ -74,10 +86,17 @@ class Code:
         ctypes.CFUNCTYPE(None, *kinds)(self._engine.get_function_address(name))(*values)
 
 
-def new_module(target: Target) -> Any:
-    module = ir.Module()
-    module.triple = target.triple
-    return module
+class Module(ir.Module):
+    """A module that takes note of the helpers that its functions call."""
+
+    def __init__(self, target: Target) -> None:
+        super().__init__()
+        self.triple = target.triple
+        self.called: dict[str, Any] = {}
+
+    def named(self, helper: Any) -> str:
+        self.called[helper.symbol] = helper
+        return str(helper.symbol)
 
 
 def workspace(size_bytes: int) -> np.ndarray:
@@ -96,8 +115,8 @@ def run(code: Code, name: str, plan: Any, arrays: Sequence[np.ndarray], nthreads
 
 
 def compiled(plan: GemmPlan, target: Target, epilogue: Epilogue | None = None) -> Code:
-    module = new_module(target)
-    emit_gemm(module, "product", plan, epilogue)
+    module = Module(target)
+    emit_gemm(module, "product", plan, epilogue, module.named)
     return Code(module, target)
 
 
@@ -161,12 +180,12 @@ def squares(sizes: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 
 def check_sizes(sizes: Sequence[tuple[int, int, int]], target: Target, rng: np.random.Generator) -> None:
     """Many products in one module; integers in floats, so that results are exact."""
-    module = new_module(target)
+    module = Module(target)
     plans = {}
     for number, (m, n, k) in enumerate(sizes):
         gemm = Gemm.dense(m, n, k, transpose_a=number % 2 == 1, transpose_b=number % 3 == 1)
         plans[f"product{number}"] = plan_gemm(gemm, target)
-        emit_gemm(module, f"product{number}", plans[f"product{number}"])
+        emit_gemm(module, f"product{number}", plans[f"product{number}"], helpers=module.named)
     code = Code(module, target)
     for name, plan in plans.items():
         gemm = plan.gemm
@@ -258,9 +277,9 @@ def test_packed_once(target: Target, rng: np.random.Generator, transpose_b: bool
     gemm = Gemm.dense(30, 75, 60, as_dtype(dtype), (2,), transpose_b=transpose_b)
     plain = plan_gemm(gemm, target)
     plan = plan_gemm(dataclasses.replace(gemm, packed=True), target)
-    module = new_module(target)
-    emit_pack(module, "pack", plain)
-    emit_gemm(module, "product", plan)
+    module = Module(target)
+    emit_pack(module, "pack", plain, module.named)
+    emit_gemm(module, "product", plan, helpers=module.named)
     code = Code(module, target)
     a, b = (operand(rng, shape, gemm.dtype) for shape in ((2, 30, 60), (2, 60, 75)))
     packed = workspace(packed_bytes(plain))
@@ -274,20 +293,14 @@ def test_packed_once(target: Target, rng: np.random.Generator, transpose_b: bool
 
 def test_helpers_are_shared(target: Target, rng: np.random.Generator) -> None:
     """Products of other sizes need the same micro-kernels; compiled once, they serve both."""
-    module = new_module(target)
-    helpers: dict[str, Any] = {}
-
-    def named(helper: Any) -> str:
-        helpers[helper.symbol] = helper
-        return str(helper.symbol)
-
+    module = Module(target)
     plans = [plan_gemm(Gemm.dense(m, 64, 50, transpose_b=True), target) for m in (60, 1200)]
     for number, plan in enumerate(plans):
-        emit_gemm(module, f"product{number}", plan, helpers=named)
+        emit_gemm(module, f"product{number}", plan, helpers=module.named)
         if not number:
-            first = dict(helpers)
-    assert helpers == first
-    code = Code(module, target, *(helper_module(helper, target.triple) for helper in helpers.values()))
+            first = dict(module.called)
+    assert module.called == first
+    code = Code(module, target)
     for number, plan in enumerate(plans):
         a, b = rng.standard_normal((plan.gemm.m, 50), "float32"), rng.standard_normal((64, 50), "float32")
         c = np.empty((plan.gemm.m, 64), "float32")
@@ -486,17 +499,17 @@ def interpreted(kind: str, conv: Conv, a: np.ndarray, b: np.ndarray) -> np.ndarr
     return np.asarray(REGISTRY[kind].numpy(np, a, b, **shape, **geometry))
 
 
-def emit(module: Any, kind: str, plan: Any) -> None:
+def emit(module: Module, kind: str, plan: Any) -> None:
     if kind == "conv_kernel_grad":
-        emit_conv_kernel_grad(module, "product", plan)
+        emit_conv_kernel_grad(module, "product", plan, module.named)
     else:
-        emit_conv(module, "product", plan)
+        emit_conv(module, "product", plan, helpers=module.named)
 
 
 def check_conv(kind: str, conv: Conv, target: Target, rng: np.random.Generator) -> None:
     """Right, and equal to the bit with 1 and 3 threads."""
     plan = PLANNERS[kind](conv, target)
-    module = new_module(target)
+    module = Module(target)
     emit(module, kind, plan)
     code = Code(module, target)
     *sources, goal = shapes(conv)[kind]
@@ -568,9 +581,9 @@ def test_many_convolutions_at_random(target: Target, seed: int) -> None:
 def test_kernels_packed_once(target: Target, rng: np.random.Generator, name: str, kind: str) -> None:
     conv = CONVS[name]
     plain, plan = (PLANNERS[kind](dataclasses.replace(conv, packed=packed), target) for packed in (False, True))
-    module = new_module(target)
-    emit_conv_pack(module, "pack", plain)
-    emit_conv(module, "product", plan)
+    module = Module(target)
+    emit_conv_pack(module, "pack", plain, module.named)
+    emit_conv(module, "product", plan, helpers=module.named)
     code = Code(module, target)
     *sources, goal = shapes(conv)[kind]
     a, kernel = (rng.integers(-4, 5, shape).astype("float32") for shape in sources)
@@ -594,8 +607,8 @@ def test_epilogues_of_convolutions(target: Target, rng: np.random.Generator, nam
         return builder.fadd(value, load(1, builder.add(builder.mul(row, ir.IntType(64)(goal[-1])), column)))
 
     plan = PLANNERS[kind](dataclasses.replace(conv, finished=as_dtype("float32")), target)
-    module = new_module(target)
-    emit_conv(module, "product", plan, epilogue("bias_relu_residual", plan, 2, finish))
+    module = Module(target)
+    emit_conv(module, "product", plan, epilogue(f"bias_relu_residual_{goal[-1]}", plan, 2, finish), module.named)
     a, kernel, bias, residual = (rng.integers(-4, 5, shape).astype("float32") for shape in (*sources, goal[-1:], goal))
     c = np.empty(goal, "float32")
     run(Code(module, target), "product", plan, (a, kernel, c, bias, residual), 2)
@@ -610,7 +623,7 @@ def test_convolution_flops() -> None:
 @pytest.mark.parametrize("dtype", TYPES)
 def test_aarch64(dtype: str) -> None:
     """LLVM accepts the code and makes objects of it, without calls of functions that a linker would have to find."""
-    module = new_module(aarch64())
+    module = Module(aarch64())
     emit_gemm(module, "product", plan_gemm(Gemm.dense(40, 37, 700, as_dtype(dtype), transpose_b=True), aarch64()))
     text = assembly(str(module), aarch64())
     calls = {line.split()[-1] for line in text.splitlines() if line.strip().startswith("bl\t")}
@@ -620,14 +633,15 @@ def test_aarch64(dtype: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["3x3", "depthwise", "strides", "three axes"])
 def test_convolutions_on_aarch64(name: str, kind: str) -> None:
-    module = new_module(aarch64())
+    module = Module(aarch64())
     emit(module, kind, PLANNERS[kind](CONVS[name], aarch64()))
-    assert compile_ir(str(module), aarch64())[:4] == b"\x7fELF"
+    for each in (module, *(helper_module(helper, aarch64().triple) for helper in module.called.values())):
+        assert compile_ir(str(each), aarch64())[:4] == b"\x7fELF"
 
 
 def kept_on_the_stack(plan: GemmPlan, cpu: Target) -> int:
     """How many stores of vector registers to the stack there are in the micro-kernels."""
-    module = new_module(cpu)
+    module = Module(cpu)
     emit_gemm(module, "product", plan)
     text = assembly(str(module), cpu)
     return len(re.findall(r"^\s*(?:v?mov[au]p[sd]\s+%[xyz]mm\d+, .*\(%rsp\)|st[rp]\s+q\d+.*\[sp)", text, re.MULTILINE))

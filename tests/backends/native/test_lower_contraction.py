@@ -53,12 +53,17 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 # Running tasks -------------------------------------------------------------------------------------------------------
+COMPILED: dict[str, bytes] = {}  # by key
+
+
 def load(task: Task) -> Library:
     units = {unit.symbol: unit for unit in (*(call.unit for call in task.phases), *task.helpers)}
     objects = []
     for unit in units.values():
-        job = unit.job()
-        objects.append(Object(unit.symbol, compile_ir(job.text, job.target, job.level)))
+        if unit.key not in COMPILED:
+            job = unit.job()
+            COMPILED[unit.key] = compile_ir(job.text, job.target, job.level)
+        objects.append(Object(unit.symbol, COMPILED[unit.key]))
     return link(objects)
 
 
@@ -182,6 +187,34 @@ def test_every_transposition(
         base = drawn(rng, (*batch, columns, rows) if swapped else (*batch, rows, columns), as_dtype("float32"))
         arrays.append((base, base.swapaxes(-1, -2) if swapped else base))
     check_views(*arrays, target)
+
+
+EDGES = (1, 2, 3, 7, 13, 16, 17, 33, 48, 70)
+
+
+def check_sizes(sizes: Sequence[tuple[int, int, int]], target: Target, rng: np.random.Generator) -> None:
+    """Products of all sizes, transposed in turn."""
+    for number, (m, n, k) in enumerate(sizes):
+        arrays = []
+        for bit, (rows, columns) in enumerate(((m, k), (k, n), (m, n))):
+            swapped = bool(number >> bit & 1)
+            base = drawn(rng, (columns, rows) if swapped else (rows, columns), as_dtype("float32"))
+            arrays.append((base, base.T if swapped else base))
+        check_views(*arrays, target)
+
+
+@pytest.mark.parametrize("m", EDGES)
+def test_sizes_in_pairs(target: Target, rng: np.random.Generator, m: int) -> None:
+    """Every pair of sizes in every pair of places: a Latin square."""
+    pairs = itertools.product(range(len(EDGES)), repeat=2)
+    sizes = [(EDGES[i], EDGES[j], EDGES[(i + j) % len(EDGES)]) for i, j in pairs]
+    check_sizes([each for each in sizes if each[0] == m], target, rng)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("m", range(71))
+def test_all_sizes(target: Target, rng: np.random.Generator, m: int) -> None:
+    check_sizes([(m, n, k) for n in range(71) for k in range(71)], target, rng)
 
 
 def test_views_with_offsets_and_gaps(target: Target, rng: np.random.Generator) -> None:
