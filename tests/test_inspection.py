@@ -260,3 +260,14 @@ def test_the_plan_is_the_arena(model: Any, batch: Any) -> None:
     executable, _ = program.prepared(*arguments)
     assert plan.activation_bytes == executable.program.memory.size_bytes
     assert hl.memory_plan(model, 16).total_bytes == plan.total_bytes
+
+
+def test_weights_in_another_order_are_counted() -> None:
+    hl.set_random_seed(0)
+    model = hl.Sequential([hl.Input((512,)), hl.layers.Dense(512)])
+    x = np.zeros((64, 512), F32)
+    found, plan = hl.explain(model, x), model.memory_plan(64, training=False)
+    program, arguments = model.trainer.program(x)
+    kept = program.prepared(*arguments)[0].kept
+    assert found.memory.kept_bytes == plan.kept_bytes == sum(array.nbytes for array in kept)
+    assert bool(found.once) == bool(kept)

@@ -26,6 +26,7 @@ class MemoryPlan:
 
     weight_bytes:     of the model, trainable or not; optimizer_bytes: moments and so on; state_bytes: metrics, seeds
     activation_bytes: the arena: all values in between, exactly as large as it will be
+    kept_bytes:       what is computed from weights once and kept, such as weights in another order
     input_bytes, output_bytes: a batch, and what comes back; constant_bytes: numbers that the program contains
     largest:          values in the arena, largest first, with the layers that they are of
     """
@@ -36,6 +37,7 @@ class MemoryPlan:
     optimizer_bytes: int
     state_bytes: int
     activation_bytes: int
+    kept_bytes: int
     input_bytes: int
     output_bytes: int
     constant_bytes: int
@@ -47,7 +49,7 @@ class MemoryPlan:
     @property
     def total_bytes(self) -> int:
         return (
-            self.weight_bytes + self.optimizer_bytes + self.state_bytes + self.activation_bytes
+            self.weight_bytes + self.optimizer_bytes + self.state_bytes + self.activation_bytes + self.kept_bytes
             + self.input_bytes + self.output_bytes + self.constant_bytes
         )  # fmt: skip
 
@@ -62,8 +64,9 @@ class MemoryPlan:
         kind = "training" if self.training else "inference"
         rows = [
             ("weights", self.weight_bytes), ("optimizer", self.optimizer_bytes), ("metrics, seeds", self.state_bytes),
-            ("activations", self.activation_bytes), ("inputs", self.input_bytes), ("outputs", self.output_bytes),
-            ("constants", self.constant_bytes), ("total", self.total_bytes),
+            ("activations", self.activation_bytes), ("kept between runs", self.kept_bytes),
+            ("inputs", self.input_bytes), ("outputs", self.output_bytes), ("constants", self.constant_bytes),
+            ("total", self.total_bytes),
         ]  # fmt: skip
         lines = [f"Memory of {kind} with {self.batch_size} samples at a time:"]
         lines += [f"  {name:<18} {size_text(size):>10}" for name, size in rows if size or name == "total"]
@@ -96,6 +99,7 @@ def plan_memory(trainer: Trainer, batch: Any, training: bool, options: dict[str,
         optimizer_bytes=sum(size for key, size in moments.items() if key not in weights),
         state_bytes=sum(size for key, size in others.items() if key not in weights and key not in moments),
         activation_bytes=found.arena_bytes,
+        kept_bytes=found.kept_bytes,
         input_bytes=found.input_bytes,
         output_bytes=found.output_bytes,
         constant_bytes=found.constant_bytes,

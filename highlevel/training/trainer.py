@@ -341,8 +341,8 @@ class Trainer:
         size = 32 if batch_size is None else batch_size
         if callbacks is None and steps is None and verbose in ("auto", 0) and is_one_batch(x, size):
             self.output_specs(x)
-            leaves, structure = self._predict_rows(x, len(x), filled_size(len(x), size))
-            return tree.unflatten(structure, leaves)
+            arrays, shape = self._predict_rows(x, len(x), filled_size(len(x), size))
+            return tree.unflatten(shape, arrays)
         loader = make_loader(x, batch_size=batch_size, steps=steps)
         self._check_built(loader)
         single = isinstance(loader, ArrayLoader) and loader.steps == 1

@@ -22,7 +22,7 @@ from .program import Program
 
 if TYPE_CHECKING:
     from .profile import Profile
-    from .report import Explanation, MemoryMap
+    from .report import Explanation, Kernel, MemoryMap
 
 OPERATORS_KEPT = 4096  # compiled operators, for computing at once
 MEMORY_LIMIT = "memory_limit"
@@ -104,11 +104,15 @@ class NativeBackend:
         found = [now - old for now, old in zip((counts.memory, counts.disk, counts.compiled), before, strict=True)]
         table, machine = assemble(program, self.device.threads), measure_machine(self)
         kernels, _ = kernels_of(program, table, machine)
+        once: list[Kernel] = []
+        if program.setup is not None:
+            once, _ = kernels_of(program.setup, assemble(program.setup, self.device.threads), machine)
         return Explanation(
             machine=machine,
             nodes_traced=count_nodes(graph),
             passes=tuple(log),
             kernels=tuple(kernels),
+            once=tuple(once),
             barriers=barriers_of(table),
             memory=self._map(after, program),
             compilation=Compilation(len(units), found[0], found[1], found[2], elapsed_ms),

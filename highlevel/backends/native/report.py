@@ -119,6 +119,7 @@ class MemoryMap:
     arena_bytes:    memory for all values in between; bound_bytes: no arena could be smaller in this order of steps
     peak_step:      where most is alive
     values:         all that lies in the arena, largest first
+    kept_bytes:     what is computed from weights once and kept between runs, such as weights in another order
     input_bytes, output_bytes, variable_bytes, constant_bytes: what lies elsewhere
     """
 
@@ -126,6 +127,7 @@ class MemoryMap:
     bound_bytes: int
     peak_step: int
     values: tuple[Held, ...]
+    kept_bytes: int
     input_bytes: int
     output_bytes: int
     variable_bytes: int
@@ -133,7 +135,8 @@ class MemoryMap:
 
     @property
     def total_bytes(self) -> int:
-        return self.arena_bytes + self.input_bytes + self.output_bytes + self.variable_bytes + self.constant_bytes
+        handed_over = self.input_bytes + self.output_bytes + self.variable_bytes + self.constant_bytes
+        return self.arena_bytes + self.kept_bytes + handed_over
 
     @property
     def at_peak(self) -> tuple[Held, ...]:
@@ -158,12 +161,16 @@ class Compilation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a program consists of; as text, a report."""
+    """What a program consists of; as text, a report.
+
+    once: kernels that run when weights have changed, before the others; what they compute is kept
+    """
 
     machine: Machine
     nodes_traced: int
     passes: tuple[PassReport, ...]
     kernels: tuple[Kernel, ...]
+    once: tuple[Kernel, ...]
     barriers: int
     memory: MemoryMap
     compilation: Compilation
@@ -340,11 +347,13 @@ def memory_of(graph: Graph, program: Program, nthreads: int) -> MemoryMap:
     held.sort(key=lambda value: (-value.size_bytes, value.first, value.name))
     variables = {id(v): v.spec.size_bytes for v, _ in graph.updates}
     variables |= {id(leaf.value): leaf.value.spec.size_bytes for leaf in program.leaves if leaf.kind == "variable"}
+    before = program.setup.memory.size_bytes if program.setup is not None else 0
     return MemoryMap(
-        arena_bytes=program.memory.size_bytes,
+        arena_bytes=max(program.memory.size_bytes, before),
         bound_bytes=program.memory.bound_bytes,
         peak_step=_peak(held),
         values=tuple(held),
+        kept_bytes=sum(size_bytes(program.buffers[name]) for name in program.kept),
         input_bytes=sum(symbol.spec.size_bytes for symbol in graph.inputs),
         output_bytes=sum(symbol.spec.size_bytes for symbol in graph.outputs),
         variable_bytes=sum(variables.values()),
@@ -405,6 +414,10 @@ def format_explanation(found: Explanation) -> str:
         f"{size_text(found.bytes_moved)} moved; at the least {found.estimate_ms:.3g} ms on {found.machine}"
     )
     parts.append(_kernel_table(found.kernels))
+    if found.once:
+        estimate = sum(kernel.estimate_ms for kernel in found.once)
+        parts.append(f"Before that, once for given weights: {len(found.once)} kernels, at the least {estimate:.3g} ms")
+        parts.append(_kernel_table(found.once))
     parts.append(_memory_text(memory))
     parts.append(f"Compilation: {found.compilation}")
     return "\n\n".join(parts)
@@ -432,8 +445,8 @@ def _kernel_table(kernels: Sequence[Kernel]) -> str:
 def _memory_text(memory: MemoryMap) -> str:
     above = memory.arena_bytes / memory.bound_bytes - 1 if memory.bound_bytes else 0.0
     sizes = {
-        "variables": memory.variable_bytes, "constants": memory.constant_bytes, "inputs": memory.input_bytes,
-        "outputs": memory.output_bytes,
+        "kept between runs": memory.kept_bytes, "variables": memory.variable_bytes,
+        "constants": memory.constant_bytes, "inputs": memory.input_bytes, "outputs": memory.output_bytes,
     }  # fmt: skip
     others = ", ".join(f"{name} {size_text(size)}" for name, size in sizes.items())
     head = (
