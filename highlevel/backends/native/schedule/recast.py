@@ -8,6 +8,8 @@ A product that is stored in another order, because something needs it so, is rea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from highlevel.ir.primitives.movement import inverse_permutation
 from highlevel.ir.primitives.movement import transpose as transpose_primitive
 
@@ -16,7 +18,7 @@ from .values import Kind, Value
 PASSED = frozenset({"add", "sub", "mul", "div", "reshape"})  # between a contraction and its relu
 
 
-def compare_results(values: list[Value]) -> list[Value]:
+def compare_results(values: Sequence[Value]) -> list[Value]:
     """The values, with comparisons of relus' operands, where relus of contractions are used again, of their results."""
     found: list[Value] = []
     for value in values:
