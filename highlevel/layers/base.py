@@ -61,6 +61,7 @@ class Layer(Module, kind="layer"):
     name:      unique among its siblings; given by the attribute or model that holds the layer if None
     trainable: whether optimizers update the layer's weights; takes effect at once
     dtype:     data type or policy ("mixed_bfloat16") that it computes in
+    autocast:  whether floating-point inputs are cast to that type
     activity_regularizer: called on the outputs, adds to the loss
 
     >>> import highlevel as hl
@@ -91,12 +92,15 @@ class Layer(Module, kind="layer"):
         activity_regularizer: Any = None,
         trainable: bool = True,
         dtype: Any = None,
+        autocast: bool = True,
         name: str | None = None,
         input_shape: tuple[int | None, ...] | None = None,
     ) -> None:
         super().__init__(name, trainable)
         self._policy = dtype_policies.get(dtype)
         self.activity_regularizer = regularizers.get(activity_regularizer)
+        if not autocast:
+            self.autocast = False
         self.input_shape_argument = tuple(input_shape) if input_shape is not None else None
 
     # Types and description --------------------------------------------------------------------------------------------

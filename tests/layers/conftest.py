@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import highlevel as hl
+
+# The table of all layers, for several files of tests: `from layer_rows import TABLE`.
+_spec = importlib.util.spec_from_file_location("layer_rows", Path(__file__).with_name("rows.py"))
+assert _spec is not None and _spec.loader is not None
+sys.modules["layer_rows"] = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sys.modules["layer_rows"])
 
 
 def random_weights(rng: np.random.Generator, layer: Any) -> list[np.ndarray]:
