@@ -89,12 +89,15 @@ class BackendError(HighlevelError, RuntimeError):
 class MemoryLimitError(BackendError):
     """A program needs more memory than it may have: `needed_bytes`, at the least, and `limit_bytes`."""
 
-    def __init__(self, summary: str, *, needed_bytes: int, limit_bytes: int, hint: str | None = None) -> None:
-        super().__init__(
-            summary, got=f"{size_text(needed_bytes)} at the least", expected=f"{size_text(limit_bytes)}", hint=hint
-        )
-        self.needed_bytes = needed_bytes
-        self.limit_bytes = limit_bytes
+    needed_bytes: int = 0
+    limit_bytes: int = 0
+
+    @classmethod
+    def of(cls, summary: str, needed_bytes: int, limit_bytes: int, hint: str | None = None) -> MemoryLimitError:
+        """The error for these numbers."""
+        error = cls(summary, got=f"{size_text(needed_bytes)} at the least", expected=size_text(limit_bytes), hint=hint)
+        error.needed_bytes, error.limit_bytes = needed_bytes, limit_bytes
+        return error
 
 
 def size_text(size_bytes: int) -> str:

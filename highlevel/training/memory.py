@@ -119,7 +119,7 @@ def batch_that_fits(trainer: Trainer, batch: Any, error: MemoryLimitError, optio
 
     rows = tree.leaves(batch[0])[0].shape[0]
     found = largest_batch(needed, limit, rows)
-    return MemoryLimitError(
+    return MemoryLimitError.of(
         f"a step of training with {rows} samples does not fit into memory_limit",
         needed_bytes=error.needed_bytes,
         limit_bytes=limit,

@@ -70,7 +70,7 @@ class NativeBackend:
         needed = size_of_plan(graph)
         if needed > limit_bytes:
             summary = "the program does not fit into the memory that it may have"
-            raise MemoryLimitError(summary, needed_bytes=needed, limit_bytes=limit_bytes)
+            raise MemoryLimitError.of(summary, needed_bytes=needed, limit_bytes=limit_bytes)
         return graph
 
     def _plan(self, graph: Graph) -> Program:

@@ -299,20 +299,18 @@ class _Walk:
 
     def absorbed(self, made: Symbol, mark: int, path: Path) -> Symbol:
         """The normal form of what a rule made: all nodes younger than the mark. What was there is in normal form."""
-        known: Known = {}
+        return self._normal(made, mark, path, {})
 
-        def done(symbol: Symbol) -> Symbol:
-            node = symbol.node
-            if node.id <= mark:
-                return symbol
-            if node.id not in known:
-                inputs = tuple([done(s) for s in node.inputs])
-                same = all([a.node is b.node and a.index == b.index for a, b in zip(inputs, node.inputs, strict=True)])
-                inputs = node.inputs if same else inputs
-                known[node.id] = self.operator(node, inputs, path=path) if node.primitive else self.constant(node)
-            return known[node.id][symbol.index]
-
-        return done(made)
+    def _normal(self, symbol: Symbol, mark: int, path: Path, known: Known) -> Symbol:
+        node = symbol.node
+        if node.id <= mark:
+            return symbol
+        if node.id not in known:
+            inputs = tuple([self._normal(s, mark, path, known) for s in node.inputs])
+            same = all([a.node is b.node and a.index == b.index for a, b in zip(inputs, node.inputs, strict=True)])
+            inputs = node.inputs if same else inputs
+            known[node.id] = self.operator(node, inputs, path=path) if node.primitive else self.constant(node)
+        return known[node.id][symbol.index]
 
 
 def settled(found: Any, symbol: Symbol, rule: Rule) -> Symbol:

@@ -17,7 +17,7 @@ P. Tillet et al., "Triton", 2019, and T. Chen et al., "TVM", 2018, fuse along th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from highlevel.ir import Graph, Node
@@ -31,7 +31,7 @@ from .keep import Keeper
 from .kernel import Buffer, LoopKernel
 from .recast import compare_results
 from .terms import contraction, loop_kernel
-from .values import LOOPS, Key, buffer_of, kind_of, read_values
+from .values import LOOPS, Key, Value, buffer_of, kind_of, read_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +57,15 @@ def is_loop(node: Node) -> bool:
 
 def plan_fusion(graph: Graph, epilogues: bool = True) -> Fusion:
     """Chooses buffers, and makes the kernels and contractions that fill them."""
-    with uncollected():
-        return _plan(graph, epilogues)
-
-
-def _plan(graph: Graph, epilogues: bool) -> Fusion:
     values = read_values(graph)
+    with uncollected():
+        fusion = _plan(values, epilogues)
+    for value in values:
+        value.release()
+    return fusion
+
+
+def _plan(values: Sequence[Value], epilogues: bool) -> Fusion:
     values = compare_results(values)
     absorbed, values = absorb(values, epilogues)
     Keeper(values, {value for found in absorbed for value in found.inside}).run()

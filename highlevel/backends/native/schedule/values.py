@@ -71,6 +71,10 @@ class Value:
     def __post_init__(self) -> None:
         self.root = self
 
+    def release(self) -> None:
+        """Forgets the graph: values know each other, and would keep it – and the variables – until they are found."""
+        del self.node, self.inputs, self.users, self.root
+
     @property
     def key(self) -> Key:
         return self.node.id, self.index
