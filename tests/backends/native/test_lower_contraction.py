@@ -10,9 +10,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
 from highlevel.backends.native.cache import Object
 from highlevel.backends.native.codegen import indexing as ix
+from highlevel.backends.native.codegen.contraction import (
+    Conv,
+    ConvPlan,
+    Gemm,
+    GemmPlan,
+    emit_conv_phase,
+    emit_gemm_phase,
+    emit_kernel_grad_phase,
+    helpers_of,
+    part_of_plan,
+    plan_conv,
+    plan_conv_input_grad,
+    plan_conv_kernel_grad,
+    plan_gemm,
+)
 from highlevel.backends.native.codegen.targets import Target, compile_ir, host
 from highlevel.backends.native.devices.loader import Library, link
 from highlevel.backends.native.lower.contraction import (
@@ -22,6 +38,7 @@ from highlevel.backends.native.lower.contraction import (
     packed_size_bytes,
     supports_epilogue,
 )
+from highlevel.backends.native.lower.described import Described
 from highlevel.backends.native.lower.registry import lower
 from highlevel.backends.native.lower.task import THREADS, TID, WORKSPACE, Argument, Task
 from highlevel.backends.native.schedule.contraction import Contraction, View
@@ -609,3 +626,85 @@ def test_kernel_gradients_have_nothing_to_pack() -> None:
     assert packed_operand(c) is None
     with pytest.raises(BackendError, match="nothing to pack"):
         pack_task(c, host(()), "packed")
+
+
+# Descriptions --------------------------------------------------------------------------------------------------------
+def described() -> list[tuple[Any, str]]:
+    """Plans of all kinds, and their phases."""
+    float32 = as_dtype("float32")
+    gemms = [
+        Gemm.dense(m, n, k, float32, batch, transpose_a=a, transpose_b=b)
+        for m, n, k in ((5, 40, 30), (300, 70, 64), (256, 256, 2048), (16, 40, 9000), (8, 3000, 300))
+        for batch in ((), (2,))
+        for a, b in itertools.product((False, True), repeat=2)
+    ]
+    convs = [
+        Conv.same(images, size, channels, filters, window, stride)
+        for images in (1, 4)
+        for size, channels, filters, window, stride in (
+            (14, 3, 20, 5, 1), (14, 64, 70, 3, 1), (28, 64, 20, 3, 2), (14, 40, 64, 1, 1), (14, 40, 64, 1, 2)
+        )
+    ]  # fmt: skip
+    convs.append(dataclasses.replace(Conv.same(2, 14, 40, 40, 3), groups=40))
+    plans = [plan_gemm(gemm, host(())) for gemm in gemms]
+    planners = (plan_conv, plan_conv_input_grad, plan_conv_kernel_grad)
+    plans += [plan(conv, host(())) for conv in convs for plan in planners]  # type: ignore[operator]
+    return [(plan, phase) for plan in plans for phase in plan.phases]
+
+
+def written(plan: Any, phase: str) -> tuple[str, set[str]]:
+    """The text of a phase, and the functions that it calls."""
+    module, called = ir.Module(), set()
+
+    def name(helper: Any) -> str:
+        called.add(helper.symbol)
+        return str(helper.symbol)
+
+    if isinstance(plan, GemmPlan):
+        emit_gemm_phase(module, "kernel", plan, phase, None, name)
+    elif isinstance(plan, ConvPlan):
+        emit_conv_phase(module, "kernel", plan, phase, None, name)
+    else:
+        emit_kernel_grad_phase(module, "kernel", plan, phase, name)
+    return str(module), called
+
+
+def test_a_phase_depends_on_no_more_than_its_part_of_the_plan() -> None:
+    for plan, phase in described():
+        assert written(part_of_plan(plan, phase), phase) == written(plan, phase)
+
+
+def test_what_a_phase_calls_is_known_before() -> None:
+    for plan, phase in described():
+        part = part_of_plan(plan, phase)
+        assert written(plan, phase)[1] <= {helper.symbol for helper in helpers_of(part, phase)}
+
+
+def test_packing_is_the_same_for_every_batch_size(target: Target) -> None:
+    units = set()
+    for images in (1, 2, 7):
+        x, kernel, y = (images, 14, 14, 64), (3, 3, 64, 70), (images, 14, 14, 70)
+        attrs = {"strides": (1, 1), "padding": ((1, 1),) * 2, "dilation": (1, 1), "groups": 1}
+        views = [
+            View.whole(Buffer(letter, shape, as_dtype("float32")))
+            for letter, shape in zip("abc", (x, kernel, y), strict=True)
+        ]
+        c = Contraction(contraction_node("conv", x, kernel, **attrs), (views[0], views[1]), views[2])
+        task = contraction_task(c, target)
+        assert len(task.phases) == 2
+        units.add(task.phases[0].unit)
+    assert len(units) == 1
+
+
+def test_text_is_written_only_to_be_compiled() -> None:
+    asked = []
+
+    def write() -> str:
+        asked.append("text")
+        return "define void @kernel() {\n  ret void\n}\n"
+
+    unit, same = (Described("nothing", "these sources", write, host(())) for _ in range(2))
+    assert unit == same and hash(unit) == hash(same) and unit.symbol == same.symbol and not asked
+    assert unit != Described("nothing", "other sources", write, host(()))
+    assert unit != Described("something", "these sources", write, host(()))
+    assert unit.symbol in unit.job().text and unit.text and asked == ["text"]

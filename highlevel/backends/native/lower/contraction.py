@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -39,15 +39,19 @@ from ..codegen.contraction import (
     emit_gemm_phase,
     emit_kernel_grad_phase,
     helper_module,
+    helpers_of,
     packed_bytes,
+    part_of_plan,
     plan_conv,
     plan_conv_input_grad,
     plan_conv_kernel_grad,
     plan_gemm,
 )
+from ..codegen.contraction.finish import Finish
 from ..codegen.targets import Target
 from ..schedule.contraction import Contraction, View
 from ..schedule.kernel import Buffer, Load, Term, format_term
+from .described import Described, sources_of
 from .epilogue import BATCH, COLUMN, ROW, in_numbers_of_product, is_supported, parts, term_epilogue
 from .registry import lowers
 from .task import THREADS, TID, WORKSPACE, Call, Task
@@ -89,10 +93,12 @@ def contraction_task(c: Contraction, target: Target, packed: str | None = None) 
     used: dict[str, Unit] = {}
     phases = []
     for phase in plan.phases:
-        unit, helpers = _phase(plan, phase, epilogue, target)
+        last = phase != "pack"
+        unit, helpers = _phase(part_of_plan(plan, phase), phase, epilogue if last else None, target)
         used.update((helper.symbol, helper) for helper in helpers)
         names = first, second, c.result.buffer.name
-        phases.append(Call(unit, (*names, WORKSPACE, TID, THREADS, *more), serial=plan.units <= 1))
+        operands = more if last else ()
+        phases.append(Call(unit, (*names, WORKSPACE, TID, THREADS, *operands), serial=plan.units <= 1))
     size_bytes = plan.packed.dtype.size_bytes
     return Task(
         name=c.node.name,
@@ -124,12 +130,10 @@ def packed_size_bytes(c: Contraction, target: Target) -> int:
 def pack_task(c: Contraction, target: Target, packed: str) -> Task:
     """The task that packs the operand `packed_operand(c)` into a buffer of `packed_size_bytes` bytes."""
     arranged, plan = _arrange(c), _plan_for_packing(c, target)
-    called: dict[str, Unit] = {}
-    module = _new_module(target)
-    emit_conv_pack(module, ENTRY, plan, _collector(called, target))
+    unit, helpers = _pack(part_of_plan(plan, "pack"), target)
     source = arranged.operands[1].buffer.name
-    call = Call(Unit(str(module), target), (source, packed, TID, THREADS))
-    return Task(f"{c.node.name}_pack", (source,), (packed,), (call,), tuple(called.values()), origins=c.origins)
+    call = Call(unit, (source, packed, TID, THREADS))
+    return Task(f"{c.node.name}_pack", (source,), (packed,), (call,), helpers, origins=c.origins)
 
 
 def _plan_for_packing(c: Contraction, target: Target) -> GemmPlan | ConvPlan:
@@ -328,35 +332,57 @@ def plan_work(work: Gemm | Conv, kind: str, target: Target) -> Plan:
 @functools.lru_cache(maxsize=1024)
 def _phase(plan: Plan, phase: str, epilogue: Epilogue | None, target: Target) -> tuple[Unit, tuple[Unit, ...]]:
     """The function of a phase, and those that it calls."""
-    called: dict[str, Unit] = {}
-    name, module = _collector(called, target), _new_module(target)
-    if isinstance(plan, GemmPlan):
-        emit_gemm_phase(module, ENTRY, plan, phase, epilogue, name)
-    elif isinstance(plan, ConvPlan):
-        emit_conv_phase(module, ENTRY, plan, phase, epilogue, name)
-    else:
-        emit_kernel_grad_phase(module, ENTRY, plan, phase, name)
-    return Unit(str(module), target), tuple(called.values())
+
+    def write(module: Any, name: Helpers) -> None:
+        if isinstance(plan, GemmPlan):
+            emit_gemm_phase(module, ENTRY, plan, phase, epilogue, name)
+        elif isinstance(plan, ConvPlan):
+            emit_conv_phase(module, ENTRY, plan, phase, epilogue, name)
+        else:
+            emit_kernel_grad_phase(module, ENTRY, plan, phase, name)
+
+    return _driver(f"{phase} {plan} {epilogue}", helpers_of(plan, phase, epilogue), write, target)
 
 
-def _new_module(target: Target) -> Any:
-    module = ir.Module()
-    module.triple = target.triple
-    return module
+@functools.lru_cache(maxsize=1024)
+def _pack(plan: Plan, target: Target) -> tuple[Unit, tuple[Unit, ...]]:
+    """The function that packs an operand once, and those that it calls."""
+
+    def write(module: Any, name: Helpers) -> None:
+        assert not isinstance(plan, KernelGradPlan)
+        emit_conv_pack(module, ENTRY, plan, name)
+
+    return _driver(f"pack once {plan}", helpers_of(plan, "pack"), write, target)
 
 
-def _collector(called: dict[str, Unit], target: Target) -> Helpers:
-    """Takes note of the helpers that are called."""
+def _driver(
+    description: str, helpers: tuple[Helper, ...], write: Callable[[Any, Helpers], None], target: Target
+) -> tuple[Unit, tuple[Unit, ...]]:
+    """A function that calls helpers, written when it has to be compiled, and the helpers' units."""
+    units = {helper: _helper(helper, target) for helper in helpers}
 
-    def name(helper: Helper) -> str:
-        unit = _helper(helper, target)
-        called[unit.symbol] = unit
-        return unit.symbol
+    def text() -> str:
+        module = ir.Module()
+        module.triple = target.triple
+        write(module, lambda helper: units[helper].symbol)
+        return str(module)
 
-    return name
+    called = tuple(units.values())
+    symbols = " ".join(unit.symbol for unit in called)
+    return Described(f"{description} {symbols}", _sources(), text, target), called
 
 
 @functools.lru_cache(maxsize=1024)
 def _helper(helper: Helper, target: Target) -> Unit:
-    """A micro-kernel or a copy."""
-    return Unit(str(helper_module(helper, target.triple, ENTRY)), target)
+    """A micro-kernel, a copy or an epilogue."""
+
+    def text() -> str:
+        return str(helper_module(helper, target.triple, ENTRY))
+
+    if isinstance(helper, Finish):  # what operators mean is written elsewhere
+        return Unit(text(), target)
+    return Described(repr(helper), _sources(), text, target)
+
+
+def _sources() -> str:
+    return sources_of("codegen/contraction")

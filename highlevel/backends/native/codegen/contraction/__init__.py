@@ -15,6 +15,7 @@ lattices.
 """
 
 from .blocking import Cut, Gemm, GemmPlan, Matrix, plan_gemm
+from .called import helpers_of, part_of_plan
 from .conv import emit_conv, emit_conv_pack, emit_conv_phase, plan_conv, plan_conv_input_grad
 from .convolution import ConvPlan
 from .finish import Epilogue
@@ -43,7 +44,9 @@ __all__ = [
     "emit_kernel_grad_phase",
     "emit_pack",
     "helper_module",
+    "helpers_of",
     "packed_bytes",
+    "part_of_plan",
     "phase_names",
     "plan_conv",
     "plan_conv_input_grad",

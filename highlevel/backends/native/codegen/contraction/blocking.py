@@ -24,6 +24,8 @@ from typing import Literal, Protocol
 from highlevel.errors import ArgumentError
 from highlevel.ir.dtypes import DType, float32
 
+from .microkernel import MicroKernel
+from .packing import Copy
 from .values import Vectors, computed_in
 
 L2_BYTES = 1 << 20  # what is common today; not measured, so that sums are cut alike everywhere
@@ -246,6 +248,28 @@ class GemmPlan:
     def panels(self) -> Iterator[tuple[int, int, int, bool]]:
         """Runs of panels of one kind."""
         return runs_of_panels(self.columns, self.tail > 0)
+
+    # Functions that are called ---------------------------------------------------------------------------------------
+    def micro_kernel(self, rows: int, vectors: int, ragged: bool) -> MicroKernel:
+        """For tiles of so many rows of such panels."""
+        to_parts = self.parts.pieces > 1
+        return MicroKernel(
+            rows=rows,
+            vectors=vectors,
+            inputs=self.packed if self.a == "copy" or self.b != "direct" else self.stored,
+            output=self.packed if to_parts else self.stored,
+            levels=1,
+            masked=ragged and not (to_parts or self.scratch),
+            masked_b=ragged and self.b == "direct",
+            partial=self.reduction.pieces > 1,
+        )
+
+    def copy(self, operand: Matrix) -> Copy:
+        """For blocks of an operand; rows and columns of A change places where its rows are consecutive."""
+        row, column = operand.row, operand.column
+        return Copy.of(
+            self.stored, self.packed, *((column, row) if operand is self.gemm.a and row == 1 else (row, column))
+        )
 
     # Workspace -------------------------------------------------------------------------------------------------------
     @property

@@ -253,7 +253,7 @@ class _Unit:
         def row(i: Value, r: Value) -> None:
             tap, taps = self.taps(r, counts)
             for first, end, height in lattice.tiles.segments:
-                kernel, steps = self.kernel(height, vectors, ragged, b_row)
+                kernel, steps = plan.micro_kernel(lattice, height, vectors, ragged), self.steps(vectors, b_row)
 
                 def tile(t: Value, _: list[Value], kernel: MicroKernel = kernel, steps: Steps = steps) -> None:
                     point = piece_start(builder, lattice.tiles, t)
@@ -286,29 +286,14 @@ class _Unit:
         taken = larger(builder, builder.sub(end, first), I64(0))
         return first, [*counts[:skipped], taken, *counts[skipped + 1 :]]
 
-    def kernel(self, height: int, vectors: int, ragged: bool, b_row: int) -> tuple[MicroKernel, Steps]:
-        """The micro-kernel for tiles of so many points."""
+    def steps(self, vectors: int, b_row: int) -> Steps:
+        """What the micro-kernel is told of places."""
         plan, axis = self.writer.plan, self.lattice.axes[2]
-        pixel = plan.steps(self.lattice)[-1]
-        widened = self.lattice.copy or plan.b != "direct"
-        steps = Steps(
-            axis.step * pixel,
+        return Steps(
+            axis.step * plan.steps(self.lattice)[-1],
             vectors * plan.lanes if plan.scratch else axis.goal_step * plan.goal_channels,
             tuple(level for _, level in plan.levels(self.lattice, b_row)),
         )
-        kernel = MicroKernel(
-            rows=height,
-            vectors=vectors,
-            inputs=plan.packed if widened else plan.stored,
-            output=plan.stored,
-            levels=len(steps.levels),
-            lanewise=plan.lanewise,
-            masked=ragged and not plan.scratch,
-            masked_a=ragged and plan.lanewise and not self.lattice.copy,
-            masked_b=ragged and plan.b == "direct",
-            partial=plan.reduction.pieces > 1,
-        )
-        return kernel, steps
 
     def finish(
         self,

@@ -26,7 +26,7 @@ from .blocking import (
     runs_of_panels,
 )
 from .geometry import Axes, Conv, forward_axes, gradient_axes
-from .microkernel import Level
+from .microkernel import Level, MicroKernel
 from .values import Vectors, computed_in
 
 BAND_BYTES = L2_BYTES // 4
@@ -218,6 +218,23 @@ class ConvPlan:
         planes, rows, _ = lattice.axes
         taken = self.transposed and all(axis.taps for axis in lattice.axes) and rows.taps > 1 and not rows.inside
         return int(planes.taps > 1) if taken else None
+
+    # Functions that are called ---------------------------------------------------------------------------------------
+    def micro_kernel(self, lattice: Lattice, height: int, vectors: int, ragged: bool) -> MicroKernel:
+        """For tiles of so many points of a lattice."""
+        b_row = self.kernel.row if self.b == "direct" else vectors * self.lanes
+        return MicroKernel(
+            rows=height,
+            vectors=vectors,
+            inputs=self.packed if lattice.copy or self.b != "direct" else self.stored,
+            output=self.stored,
+            levels=len(self.levels(lattice, b_row)),
+            lanewise=self.lanewise,
+            masked=ragged and not self.scratch,
+            masked_a=ragged and self.lanewise and not lattice.copy,
+            masked_b=ragged and self.b == "direct",
+            partial=self.reduction.pieces > 1,
+        )
 
     # Work ------------------------------------------------------------------------------------------------------------
     def units_of(self, lattice: Lattice) -> int:

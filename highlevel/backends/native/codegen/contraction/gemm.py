@@ -13,9 +13,9 @@ from .blocking import GemmPlan
 from .convolution import ConvPlan
 from .finish import Epilogue, Finish
 from .helpers import Helpers, place
-from .microkernel import Level, MicroKernel, Steps
+from .microkernel import Level, Steps
 from .packing import ALL, Copy
-from .values import I1, I64, Builder, Value, Vectors, counted, larger, smaller
+from .values import I1, I64, Builder, Value, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 
 
@@ -299,28 +299,16 @@ class Unit:
 
             counted(builder, low, high, panel, name="panel")
 
-    def _kernel(self, rows: int, vectors: int, ragged: bool, b_step: int) -> tuple[MicroKernel, Steps]:
+    def _steps(self, vectors: int, b_step: int) -> Steps:
         plan, gemm = self.driver.plan, self.driver.plan.gemm
         copied = plan.a == "copy"
         if not copied:
             a_row, a_step = gemm.a.row, gemm.a.column
         else:
             a_row, a_step = (1, plan.a_copy_step) if gemm.a.row == 1 else (plan.a_copy_step, 1)
-        inputs: Vectors = plan.packed if copied or plan.b != "direct" else plan.stored
         to_parts = plan.parts.pieces > 1
-        padded = to_parts or plan.scratch
         c_row = plan.padded_columns if to_parts else vectors * plan.lanes if plan.scratch else gemm.c.row
-        kernel = MicroKernel(
-            rows=rows,
-            vectors=vectors,
-            inputs=inputs,
-            output=plan.packed if to_parts else plan.stored,
-            levels=1,
-            masked=ragged and not padded,
-            masked_b=ragged and plan.b == "direct",
-            partial=plan.reduction.pieces > 1,
-        )
-        return kernel, Steps(a_row, c_row, (Level(a_step, b_step),))
+        return Steps(a_row, c_row, (Level(a_step, b_step),))
 
     # Addresses -------------------------------------------------------------------------------------------------------
     def _a(self, start: Value, row: Value) -> Value:
@@ -390,7 +378,7 @@ class _Call:
         unit, driver, plan, builder = self.unit, self.unit.driver, self.unit.driver.plan, self.unit.driver.builder
         start, stop = self.extent
         b, b_step = unit._b(start, stop, column, vectors)
-        kernel, steps = unit._kernel(rows, vectors, ragged, b_step)
+        kernel, steps = plan.micro_kernel(rows, vectors, ragged), unit._steps(vectors, b_step)
         inside = builder.sub(I64(plan.gemm.n), column) if ragged else I64(vectors * plan.lanes)
         c = unit._c(row, column)
         goal = driver.tile if plan.scratch else c

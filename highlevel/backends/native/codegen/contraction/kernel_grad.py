@@ -164,6 +164,30 @@ class KernelGradPlan:
         """Parts, groups, blocks of rows, groups of panels."""
         return self.parts.pieces, self.groups, self.row_blocks.pieces, self.panel_groups.pieces
 
+    # Products --------------------------------------------------------------------------------------------------------
+    def steps(self, vectors: int) -> Steps:
+        """What the micro-kernel is told of places; rows of points that follow each other are one loop."""
+        image_step, _, row_step, pixel_step = self.band.steps
+        width, points = vectors * self.lanes, self.conv.points[2]
+        image = Level(image_step, self.bands.size * points * width)
+        row = Level(self.conv.strides[1] * row_step, points * width)
+        point = Level(self.conv.strides[2] * pixel_step, width)
+        merged = row.a == points * point.a
+        return Steps(1, self.conv.filters, (image, point) if merged else (image, row, point))
+
+    def micro_kernel(self, rows: int, vectors: int, ragged: bool) -> MicroKernel:
+        """For tiles of so many rows."""
+        return MicroKernel(
+            rows=rows,
+            vectors=vectors,
+            inputs=self.packed,
+            output=self.packed if self.apart else self.stored,
+            levels=len(self.steps(vectors).levels),
+            lanewise=self.lanewise,
+            masked=ragged,
+            partial=self.parts.extent > 1,
+        )
+
     # Copies ----------------------------------------------------------------------------------------------------------
     @property
     def group_width(self) -> int:
@@ -454,7 +478,7 @@ class _Unit:
             g = self.panel_at(column)
             inside = builder.sub(I64(plan.width), column) if ragged else I64(vectors * plan.lanes)
             for first, last, size in plan.rows.segments:
-                kernel, steps = self.kernel(size, vectors, ragged)
+                kernel, steps = plan.micro_kernel(size, vectors, ragged), plan.steps(vectors)
                 merged = kernel.levels == 2
                 counts = [images, builder.mul(rows, I64(conv.points[2])) if merged else rows]
                 counts += [] if merged else [I64(conv.points[2])]
@@ -481,25 +505,3 @@ class _Unit:
             return plan.stored.at(builder, writer.goal, offset)
         whole = builder.add(offset, linear(builder, (self.part, plan.sums_elements)))
         return plan.packed.at(builder, writer.workspace, whole)
-
-    def kernel(self, rows: int, vectors: int, ragged: bool) -> tuple[MicroKernel, Steps]:
-        """The micro-kernel for tiles of so many input channels; rows of points that follow each other are one loop."""
-        plan, conv = self.writer.plan, self.writer.plan.conv
-        image_step, _, row_step, pixel_step = plan.band.steps
-        width, points = vectors * plan.lanes, conv.points[2]
-        image = Level(image_step, plan.bands.size * points * width)
-        row = Level(conv.strides[1] * row_step, points * width)
-        point = Level(conv.strides[2] * pixel_step, width)
-        merged = row.a == points * point.a
-        steps = Steps(1, conv.filters, (image, point) if merged else (image, row, point))
-        kernel = MicroKernel(
-            rows=rows,
-            vectors=vectors,
-            inputs=plan.packed,
-            output=plan.packed if plan.apart else plan.stored,
-            levels=len(steps.levels),
-            lanewise=plan.lanewise,
-            masked=ragged,
-            partial=plan.parts.extent > 1,
-        )
-        return kernel, steps
