@@ -62,7 +62,7 @@ class NativeBackend:
         return after if limit is None else self._within(after, limit)
 
     def _within(self, graph: Graph, limit_bytes: int) -> Graph:
-        """The graph, with values computed twice instead of kept where memory is short."""
+        """The graph, if its program fits into so much memory."""
 
         def size_of_plan(graph: Graph) -> int:
             return self._map(graph, self._plan(graph)).total_bytes

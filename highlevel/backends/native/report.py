@@ -362,13 +362,19 @@ def memory_of(graph: Graph, program: Program, nthreads: int) -> MemoryMap:
 
 
 def _peak(held: Sequence[Held]) -> int:
-    """The step at which most is alive; values that share a place at a step count once."""
-    alive: dict[int, dict[int, int]] = {}
+    """The step at which most is alive; a value written over one that dies there counts from the next step on."""
+    ends = {(value.offset, value.last) for value in held if value.last > value.first}
+    changes: dict[int, int] = {}
     for value in held:
-        for step in range(value.first, value.last + 1):
-            at = alive.setdefault(step, {})
-            at[value.offset] = max(at.get(value.offset, 0), value.size_bytes)
-    return max(alive, key=lambda step: (sum(alive[step].values()), -step), default=0)
+        over_another = value.last > value.first and (value.offset, value.first) in ends
+        for step, size in ((value.first + over_another, value.size_bytes), (value.last + 1, -value.size_bytes)):
+            changes[step] = changes.get(step, 0) + size
+    alive, most, peak = 0, 0, 0
+    for step in sorted(changes):
+        alive += changes[step]
+        if alive > most:
+            most, peak = alive, step
+    return peak
 
 
 # Text ----------------------------------------------------------------------------------------------------------------
