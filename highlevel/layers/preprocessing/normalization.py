@@ -19,7 +19,7 @@ from ..base import Layer
 
 def batches(data: Any, steps: int | None = None) -> Iterator[np.ndarray[Any, Any]]:
     """The batches of what `adapt` was given: an array is one; of pairs (x, y) the first parts are taken."""
-    numbers = isinstance(data, (list, tuple)) and bool(data) and not hasattr(data[0], "shape")
+    numbers = isinstance(data, (list, tuple)) and bool(data) and isinstance(data[0], (int, float, list))
     if isinstance(data, (np.ndarray, Operand)) or hasattr(data, "__array__") or numbers:
         yield to_numpy(data)
         return
