@@ -146,7 +146,7 @@ def call_seconds() -> float:
 
 def lines(program: Program, executable: Any) -> list[Line]:
     """The kernels of a program, costliest first."""
-    names = [*program.inputs, *program.results]
+    names = [*program.inputs, *program.results, *program.kept]
     addresses = dict(zip(names, map(int, executable.frame[HEAD + 1 :]), strict=False))
     arena = executable.arena.address(program.memory.size_bytes)
     known: dict[Any, tuple[Line, float]] = {}
