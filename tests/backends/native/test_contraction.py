@@ -291,6 +291,66 @@ def test_packed_once(target: Target, rng: np.random.Generator, transpose_b: bool
     check(c, a, b)
 
 
+@pytest.fixture
+def dots() -> Target:
+    if not (host(()).bfloat16_dot and host(()).masking):
+        pytest.skip("this CPU has no dot products of bfloat16")
+    return host(())
+
+
+@pytest.mark.parametrize("transpose", list(itertools.product((False, True), repeat=2)))
+@pytest.mark.parametrize(
+    "sizes",
+    [(37, 45, 30), (1, 40, 64), (300, 70, 48), (70, 1, 20), (260, 600, 514), (5, 7, 2), (20, 30, 31), (0, 3, 4)],
+)
+def test_dot_products_of_pairs(
+    dots: Target, rng: np.random.Generator, sizes: tuple[int, int, int], transpose: tuple[bool, bool]
+) -> None:
+    """Where pairs can be read, or made of two rows; elsewhere (an odd step or reduction) float32 does it."""
+    gemm = Gemm.dense(*sizes, as_dtype("bfloat16"), (2,), transpose_a=transpose[0], transpose_b=transpose[1])
+    plan = plan_gemm(gemm, dots, pairs=True)
+    assert plan.gemm.flops == gemm.flops and (plan.gemm.pairs or sizes[2] % 2 or 1 in sizes)
+    code = compiled(plan, dots)
+    a, b = (operand(rng, shape, gemm.dtype) for shape in ((2, gemm.m, gemm.k), (2, gemm.k, gemm.n)))
+    results = []
+    for nthreads in (1, 3):
+        c = np.full((2, gemm.m, gemm.n), 77).astype(gemm.dtype.numpy)
+        run(code, "product", plan, (laid_out(a, gemm.a), laid_out(b, gemm.b), c), nthreads)
+        results.append(c)
+    check(results[0], a, b)
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_pairs_with_an_epilogue_and_packed_once(dots: Target, rng: np.random.Generator) -> None:
+    gemm = dataclasses.replace(Gemm.dense(30, 75, 60, as_dtype("bfloat16")), finished=as_dtype("bfloat16"))
+    plain, plan = (plan_gemm(dataclasses.replace(gemm, packed=packed), dots, pairs=True) for packed in (False, True))
+    assert plan.gemm.pairs and packed_bytes(plain) == 60 * 80 * 2
+    module = Module(dots)
+    emit_pack(module, "pack", plain, module.named)
+    emit_gemm(module, "product", plan, epilogue("bias_relu_pairs", plan, 1, bias_relu), module.named)
+    code = Code(module, dots)
+    a, b, bias = (rng.integers(-3, 4, shape).astype(gemm.dtype.numpy) for shape in ((30, 60), (60, 75), (75,)))
+    packed, c = workspace(packed_bytes(plain)), np.empty((30, 75), gemm.dtype.numpy)
+    for tid in range(2):
+        code("pack", b, packed, tid, 2)
+    run(code, "product", plan, (a, packed, c, bias), 2)
+    wide = (a.astype("float32") @ b.astype("float32")).astype(gemm.dtype.numpy).astype("float32")
+    np.testing.assert_array_equal(c, np.maximum(wide + bias.astype("float32"), 0).astype(gemm.dtype.numpy))
+
+
+def test_pairs_of_numbers_that_are_none(dots: Target) -> None:
+    """NaN and infinity, and nothing of them where they are not."""
+    dtype = as_dtype("bfloat16")
+    a, b = np.ones((17, 10), dtype.numpy), np.ones((10, 21), dtype.numpy)
+    a[3, 4], b[2, 20], b[5, 0], a[9, 5] = np.nan, np.inf, np.inf, 0
+    plan = plan_gemm(Gemm.dense(17, 21, 10, dtype), dots, pairs=True)
+    c = np.empty((17, 21), dtype.numpy)
+    run(compiled(plan, dots), "product", plan, (a, b, c))
+    with np.errstate(invalid="ignore"):
+        expected = a.astype("float32") @ b.astype("float32")
+    np.testing.assert_array_equal(c.astype("float32"), expected)
+
+
 def test_helpers_are_shared(target: Target, rng: np.random.Generator) -> None:
     """Products of other sizes need the same micro-kernels; compiled once, they serve both."""
     module = Module(target)

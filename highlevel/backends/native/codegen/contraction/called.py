@@ -77,12 +77,12 @@ def helpers_of(plan: Plan, phase: str, epilogue: Epilogue | None = None) -> tupl
 
 def _of_gemm(plan: GemmPlan, phase: str, epilogue: Epilogue | None) -> Iterator[Helper]:
     if phase == "pack":
-        yield plan.copy(plan.gemm.b)
+        yield plan.copy(plan.gemm.b)[0]
     elif phase == "compute":
         if plan.a == "copy":
-            yield plan.copy(plan.gemm.a)
+            yield plan.copy(plan.gemm.a)[0]
         if plan.b == "private":
-            yield plan.copy(plan.gemm.b)
+            yield plan.copy(plan.gemm.b)[0]
         for _, _, rows in plan.rows.segments:
             for _, _, vectors, ragged in plan.panels():
                 yield plan.micro_kernel(rows, vectors, ragged)

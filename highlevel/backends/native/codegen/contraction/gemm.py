@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .blocking import GemmPlan
+from .blocking import GemmPlan, Matrix
 from .convolution import ConvPlan
 from .finish import Epilogue, Finish
 from .helpers import Helpers, place
 from .microkernel import Level, Steps
-from .packing import ALL, Copy
+from .packing import ALL
 from .values import I1, I64, Builder, Value, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 
@@ -136,15 +136,15 @@ class Driver:
 
     def copy(
         self,
+        operand: Matrix,
         source: Value,
         target: Value,
         counts: tuple[Value, Value],
-        steps: tuple[int, int],
         target_step: int,
         chunk: tuple[Value, Value] = (ALL, I64(0)),
     ) -> None:
-        """Elements of an operand into the workspace: counts and steps of an outer and an inner axis, see `Copy`."""
-        copy = Copy.of(self.plan.stored, self.plan.packed, *steps)
+        """A block of an operand into the workspace: counts of an outer and an inner axis, see `Copy`."""
+        copy, steps = self.plan.copy(operand)
         numbers = [*counts, *(I64(step) for step in steps), I64(target_step), *chunk]
         self.builder.call(place(self.module, copy, self.helpers), [source, target, *numbers])
 
@@ -180,7 +180,7 @@ class Driver:
                 offset = builder.mul(builder.sub(column, base), extent)
                 target = plan.packed.at(builder, goal, offset)
                 chunk = I64(width), builder.mul(extent, I64(width))
-                self.copy(source, target, (extent, inside), (gemm.b.row, gemm.b.column), width, chunk)
+                self.copy(gemm.b, source, target, (extent, inside), width, chunk)
 
     def emit_compute(self) -> None:
         """All products: each thread its units."""
@@ -214,9 +214,9 @@ class Driver:
             def vector(v: Value, _: list[Value], mask: Value | None = None) -> None:
                 column = builder.mul(v, I64(plan.lanes))
                 source = plan.packed.at(builder, partial, builder.add(start, column))
-                total = plan.packed.load(builder, source)
+                total = plan.sums.load(builder, source)
                 for part in range(1, plan.parts.pieces):
-                    more = plan.packed.load(builder, plan.packed.at(builder, source, part * step))
+                    more = plan.sums.load(builder, plan.packed.at(builder, source, part * step))
                     total = plan.stored.add(builder, total, more)
                 place = plan.result.at(builder, goal, column)
                 plan.stored.store(builder, total, slot if write else place, None if write else mask)
@@ -303,7 +303,8 @@ class Unit:
         plan, gemm = self.driver.plan, self.driver.plan.gemm
         copied = plan.a == "copy"
         if not copied:
-            a_row, a_step = gemm.a.row, gemm.a.column
+            size = 2 if gemm.pairs else 1
+            a_row, a_step = gemm.a.row // size, gemm.a.column // size
         else:
             a_row, a_step = (1, plan.a_copy_step) if gemm.a.row == 1 else (plan.a_copy_step, 1)
         to_parts = plan.parts.pieces > 1
@@ -325,9 +326,8 @@ class Unit:
         row, end = (piece_start(builder, plan.rows, tile) for tile in self.tiles)
         source = driver._operand(driver.a, self.batch, gemm.a.batch, (row, gemm.a.row), (start, gemm.a.column))
         rows, reduction = builder.sub(end, row), builder.sub(stop, start)
-        along, across = (gemm.a.column, gemm.a.row) if gemm.a.row == 1 else (gemm.a.row, gemm.a.column)
         counts = (reduction, rows) if gemm.a.row == 1 else (rows, reduction)
-        driver.copy(source, driver._private(), counts, (along, across), plan.a_copy_step)
+        driver.copy(gemm.a, source, driver._private(), counts, plan.a_copy_step)
 
     def _packed_b(self) -> Value:
         """Where this thread packs its panels: behind its copy of A."""

@@ -55,6 +55,7 @@ class MicroKernel:
     levels:         how many loops the reduction has
     lanewise:       whether A is a vector as well
     partial:        whether calls may begin with what C holds
+    pairs:          whether elements of A and B are pairs of bfloat16, seen as 32 bits
     masked:         whether the last vector is partly outside (the argument `columns` says how much is inside)
     """
 
@@ -68,6 +69,7 @@ class MicroKernel:
     masked_a: bool = False
     masked_b: bool = False
     partial: bool = False
+    pairs: bool = False
 
     @property
     def symbol(self) -> str:
@@ -167,7 +169,8 @@ class _Reduction:
             element = None if kernel.lanewise else vectors.load_splat(builder, row)
             for j, column in enumerate(columns):
                 factor = load(row, j, self.masks[0]) if element is None else element
-                new.append(kernel.output.multiply_add(builder, factor, column, sums[i * kernel.vectors + j]))
+                multiply_add = kernel.output.dot if kernel.pairs else kernel.output.multiply_add
+                new.append(multiply_add(builder, factor, column, sums[i * kernel.vectors + j]))
         return new
 
 

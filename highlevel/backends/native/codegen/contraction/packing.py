@@ -1,17 +1,21 @@
 """Copies of blocks of operands: with friendlier steps, in whole vectors, transposed and converted where needed.
 
 A block has an outer and an inner axis; in the copy, inner elements are consecutive – or in chunks, panels of a matrix,
-so that rows are read as a whole – and filled up with zeros to whole vectors. Three ways to read: inner elements that
-are consecutive come as vectors; where the outer elements are, square blocks of vectors are read and transposed in
-registers; else vectors are gathered.
+so that rows are read as a whole – and filled up with zeros to whole vectors. Inner elements that are consecutive come
+as vectors; where the outer elements are, square blocks of vectors are read and transposed in registers; else vectors
+are gathered. Two rows of bfloat16 become one of pairs, of 32 bits each; pairs that are neighbours already are copied as
+such.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
 from llvmlite import ir
+
+from highlevel.ir.dtypes import uint16
 
 from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, counted, smaller
 
@@ -24,17 +28,25 @@ class Copy:
 
     void (source, target, outer count, inner count, outer step, inner step, outer step of target, chunk, chunk step)
 
-    A chunk is a number of inner elements, in whole vectors; the next one is written so many elements further on.
+    A chunk is a number of inner elements, in whole vectors; the next one is written so many elements further on. For
+    "pairs", the inner step is how far apart the two rows of a pair are.
     """
 
     source: Vectors
     target: Vectors
-    consecutive: Literal["inner", "outer", "neither"]
+    consecutive: Literal["inner", "outer", "neither", "pairs"]
 
     @classmethod
     def of(cls, source: Vectors, target: Vectors, outer: int, inner: int) -> Copy:
         """The copy for these steps in the source."""
         return cls(source, target, "inner" if inner == 1 else "outer" if outer == 1 else "neither")
+
+    @classmethod
+    def of_pairs(cls, pairs: Vectors, outer: int, inner: int) -> tuple[Copy, tuple[int, int]]:
+        """The copy of bfloat16 in pairs – which are 2 apart where they are neighbours already – and its steps."""
+        if inner == 1:
+            return cls(dataclasses.replace(pairs, dtype=uint16), pairs, "pairs"), (outer, outer // 2)
+        return cls.of(pairs, pairs, outer // 2, inner // 2), (outer // 2, inner // 2)
 
     @property
     def symbol(self) -> str:
@@ -86,15 +98,23 @@ class _Writer:
         everything = ir.Constant(ir.VectorType(ir.IntType(1), lanes), [1] * lanes)
 
         def chunk(o: Value, c: Value, last: Value) -> None:
-            offset = builder.mul(builder.mul(c, self.chunk), self.inner_step)
+            step = I64(1) if copy.consecutive == "pairs" else self.inner_step
+            offset = builder.mul(builder.mul(c, self.chunk), step)
             start = copy.source.at(builder, self.source, builder.add(builder.mul(o, self.outer_step), offset))
             offset = builder.add(builder.mul(o, self.target_step), builder.mul(c, self.chunk_step))
             goal = copy.target.at(builder, self.target, offset)
 
             def move(v: Value, mask: Value | None) -> None:
                 lane = builder.mul(v, I64(lanes))
-                begin = copy.source.at(builder, start, builder.mul(lane, self.inner_step))
-                if copy.consecutive == "inner":
+                begin = copy.source.at(builder, start, builder.mul(lane, step))
+                if copy.consecutive == "pairs":
+                    value, upper = (
+                        copy.source.load(builder, begin, mask),
+                        copy.source.at(builder, begin, self.inner_step),
+                    )
+                    sixteen = ir.Constant(copy.source.vector, [16] * lanes)
+                    value = builder.or_(value, builder.shl(copy.source.load(builder, upper, mask), sixteen))
+                elif copy.consecutive == "inner":
                     value = copy.source.load(builder, begin, mask)
                 else:
                     value = copy.source.gather(builder, begin, self.inner_step, mask or everything)

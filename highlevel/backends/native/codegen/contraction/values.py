@@ -36,6 +36,19 @@ class Literal(ir.Constant):  # type: ignore[misc]
         return f"{self.type} {self.constant}"
 
 
+class BFloat(ir.Type):  # type: ignore[misc]
+    """LLVM's type of bfloat16, which llvmlite does not have."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BFloat)
+
+    def __hash__(self) -> int:
+        return hash(BFloat)
+
+
 def computed_in(dtype: DType) -> DType:
     """The type in which elements of `dtype` are multiplied and added."""
     if dtype.size_bytes >= 4:
@@ -204,6 +217,14 @@ class Vectors:
 
     def _bits(self, number: int) -> Value:
         return ir.Constant(ir.VectorType(I32, self.lanes), [number] * self.lanes)
+
+    # Pairs -----------------------------------------------------------------------------------------------------------
+    def dot(self, builder: Builder, a: Value, b: Value, c: Value) -> Value:
+        """c plus the products of bfloat16 pairs, which a and b hold as 32 bits; denormal ones count as 0."""
+        halves = ir.VectorType(BFloat(), 2 * self.lanes)
+        name = f"llvm.x86.avx512bf16.dpbf16ps.{32 * self.lanes}"
+        function = intrinsic(builder, name, self.vector, (self.vector, halves, halves))
+        return builder.call(function, [c, builder.bitcast(a, halves), builder.bitcast(b, halves)])
 
     # Arithmetic ------------------------------------------------------------------------------------------------------
     def multiply_add(self, builder: Builder, a: Value, b: Value, c: Value) -> Value:
