@@ -2,7 +2,7 @@
 
 A layer's first row is tried for all that holds of every layer (`check_layer`), and all its rows are compared with the
 layer of that name in Keras. Shapes: a tuple for an array, a list for a list of arrays; the last size says of which kind
-other arrays are: INDICES below 9, or BYTES. `Of("Dense", units=3)` stands for a layer, made by the library in question.
+other arrays are: INDICES below 9, BYTES (any numbers from 0 to 255), or WORDS. `Of("Dense", units=3)` stands for a layer, made by the library in question.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-INDICES, BYTES = -1, -2
+INDICES, BYTES, WORDS = -1, -2, -3
 ROWS, SEQUENCE, IMAGE, VOLUME = (3, 4), (3, 6, 4), (3, 8, 7, 4), (2, 4, 5, 4, 4)
 SHAPES = {1: SEQUENCE, 2: IMAGE, 3: VOLUME}
 FIRST = "channels_first"
@@ -61,12 +61,16 @@ class Row:
 
 
 def draw(rng: np.random.Generator, shapes: Any, dtype: str = "float32") -> Any:
+    if isinstance(shapes, dict):
+        return {key: draw(rng, shape, dtype) for key, shape in shapes.items()}
     if isinstance(shapes, list):
         return [draw(rng, shape, dtype) for shape in shapes]
     if shapes[-1] == INDICES:
         return rng.integers(0, 9, shapes[:-1])
     if shapes[-1] == BYTES:
-        return rng.integers(0, 256, shapes[:-1]).astype(dtype)
+        return rng.uniform(0, 255, shapes[:-1]).astype(dtype)
+    if shapes[-1] == WORDS:
+        return rng.choice(["ab", "cde", "f g"], shapes[:-1])
     return rng.normal(size=shapes).astype(dtype)
 
 
@@ -266,3 +270,30 @@ rows("Autocrop", [IMAGE, (3, 6, 6, 4)], {"cropping": [None, "center", "lower"]})
 rows("Inverse", [(2, 3, 2), (2, 6, 2)], {"layer": Of("AveragePooling1D", pool_size=2)})
 rows("SpatialTransformer", [(2, 5, 6, 2), (2, 6)], {})
 rows("TPSTransformer", [(2, 5, 6, 2), (2, 18)], {"control_points": 9})
+
+# Preprocessing: compared with Keras in the tests of that folder -------------------------------------------------------
+rows("Rescaling", IMAGE, {"scale": 0.5, "offset": 1.0})
+rows("Normalization", SEQUENCE, {"mean": 0.5, "variance": 2.0})
+rows("Discretization", SEQUENCE, {"bin_boundaries": [-0.5, 0.0, 0.5]})
+rows("CategoryEncoding", INTEGERS, {"num_tokens": 9})
+rows("Hashing", INTEGERS, {"num_bins": 5})
+rows("HashedCrossing", [(3, INDICES), (3, INDICES)], {"num_bins": 5})
+rows("IntegerLookup", INTEGERS, {"vocabulary": [1, 2, 3]})
+rows("StringLookup", (3, 2, WORDS), {"vocabulary": ["ab", "cde"]})
+rows("TextVectorization", (3, WORDS), {"vocabulary": ["ab", "g"], "output_sequence_length": 3})
+rows("STFTSpectrogram", (2, 64, 1), {"frame_length": 16, "frame_step": 8, "fft_length": 16})
+rows("MelSpectrogram", (2, 64), {"fft_length": 16, "sequence_stride": 8, "num_mel_bins": 4, "power_to_db": False})
+rows("Pipeline", IMAGE, {"layers": [Of("Rescaling", scale=0.5), Of("Dense", units=3)]})
+
+PHOTOS, STILL = (2, 8, 7, 3, BYTES), {"call": {"training": False}}  # random layers are at work unless they are told
+rows("Resizing CenterCrop RandomCrop", PHOTOS, STILL, height=5, width=4)
+rows("RandomBrightness RandomContrast RandomHue RandomSaturation RandomColorDegeneration RandomSharpness RandomRotation",
+     PHOTOS, {"factor": 0.2, **STILL})  # fmt: skip
+rows("RandomColorJitter RandomGrayscale RandomFlip RandomShear RandomGaussianBlur RandomErasing RandomPerspective "
+     "RandomElasticTransform RandomInvert RandAugment AugMix MixUp CutMix AutoContrast Equalization Solarization",
+     PHOTOS, STILL)  # fmt: skip
+rows("ContrastLimitedAdaptiveHistogramEqualization", PHOTOS, {"tile_grid_size": (2, 2), **STILL})
+rows("RandomPosterization", PHOTOS, {"factor": 4, **STILL})
+rows("RandomTranslation RandomZoom", PHOTOS, {"height_factor": 0.1, "width_factor": 0.1, **STILL})
+rows("MaxNumBoundingBoxes", {"images": PHOTOS, "bounding_boxes": {"boxes": (2, 4, 4, INDICES), "labels": (2, 4, INDICES)}},
+     {"max_number": 3, "bounding_box_format": "xyxy", **STILL})  # fmt: skip
