@@ -10,8 +10,8 @@ one for each of `plan.phases`, which all threads run, meeting between two phases
 workspace has `plan.workspace_bytes(nthreads)` bytes, uninitialised. Results are equal to the bit for any number of
 threads.
 
-Where to read: `blocking` for the ideas, `microkernel` for the tile in registers and epilogues, `geometry` for
-lattices.
+Where to read: `blocking` for the ideas, `microkernel` for the tile in registers, `finish` for epilogues, `geometry` for
+lattices, `called` for what a phase depends on.
 """
 
 from .blocking import Cut, Gemm, GemmPlan, Matrix, plan_gemm
