@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from highlevel.ir import Graph, Node
 from highlevel.ir.trace import uncollected
 
-from .absorb import absorb
+from .absorb import Absorbed, absorb
 from .contraction import Contraction
 from .drop import Dropper, written
 from .groups import Grouper
@@ -59,15 +59,15 @@ def plan_fusion(graph: Graph, epilogues: bool = True) -> Fusion:
     """Chooses buffers, and makes the kernels and contractions that fill them."""
     values = read_values(graph)
     with uncollected():
-        fusion = _plan(values, epilogues)
-    for value in values:
+        compared = compare_results(values)
+        absorbed, final = absorb(compared, epilogues)
+        fusion = _plan(absorbed, final)
+    for value in {*values, *compared, *final}:
         value.release()
     return fusion
 
 
-def _plan(values: Sequence[Value], epilogues: bool) -> Fusion:
-    values = compare_results(values)
-    absorbed, values = absorb(values, epilogues)
+def _plan(absorbed: Sequence[Absorbed], values: Sequence[Value]) -> Fusion:
     Keeper(values, {value for found in absorbed for value in found.inside}).run()
     groups = Grouper(values, absorbed).groups
     dropper = Dropper(groups)
