@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from highlevel.backends.native.cache import Object
-from highlevel.backends.native.codegen.targets import Target, aarch64, compile_ir, host
-from highlevel.backends.native.devices.loader import link
-from highlevel.backends.native.schedule.fuse import plan_fusion
-from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate
-from highlevel.ir import DType, Spec, as_dtype, trace_graph, tree
 from llvmlite import ir
 
 from highlevel import ops
+from highlevel.backends.native.cache import Object
 from highlevel.backends.native.codegen.loops import emit_kernel
+from highlevel.backends.native.codegen.targets import Target, aarch64, compile_ir, host
+from highlevel.backends.native.devices.loader import link
 from highlevel.backends.native.schedule.collapse import collapse
+from highlevel.backends.native.schedule.fuse import plan_fusion
+from highlevel.backends.native.schedule.kernel import LoopKernel, evaluate
+from highlevel.ir import DType, Spec, as_dtype, trace_graph, tree
 
 _numbers = itertools.count()
 

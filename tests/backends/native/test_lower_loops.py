@@ -10,9 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from highlevel import ops
 from highlevel.backends.native.cache import Object
+from highlevel.backends.native.codegen import indexing as ix
 from highlevel.backends.native.codegen.targets import Target, aarch64, compile_ir, host
 from highlevel.backends.native.devices.loader import link
+from highlevel.backends.native.lower.loops import loop_task
 from highlevel.backends.native.lower.task import BEGIN, END, WORKSPACE, Task
 from highlevel.backends.native.schedule.fuse import plan_fusion
 from highlevel.backends.native.schedule.kernel import (
@@ -29,11 +33,8 @@ from highlevel.backends.native.schedule.kernel import (
     evaluate,
     walk,
 )
+from highlevel.backends.native.schedule.split import style_of
 from highlevel.ir import REGISTRY, DType, Spec, as_dtype, trace_graph, tree
-
-from highlevel import ops
-from highlevel.backends.native.codegen import indexing as ix
-from highlevel.backends.native.lower.loops import loop_task
 
 FLOAT = as_dtype("float32")
 Arrays = dict[str, np.ndarray]
@@ -147,6 +148,17 @@ def layer_norm(rows: int, columns: int) -> LoopKernel:
     return LoopKernel("ln", (("r", rows),), (("c", columns),), stages, outputs)
 
 
+def layer_norm_parameters(rows: int, columns: int) -> LoopKernel:
+    """The gradients of scale and offset: sums over rows, with factors that are the same for a whole row."""
+    r, c = ix.var("r", rows), ix.var("c", columns)
+    g, x = (at(name, (rows, columns), r, c) for name in "gx")
+    mean, factor = (at(name, (rows,), r) for name in ("mean", "factor"))
+    normal = term("mul", term("sub", x, mean), factor)
+    stages = Stage("t0", "sum", term("mul", g, normal), FLOAT, FLOAT), Stage("t1", "sum", g, FLOAT, FLOAT)
+    outputs = tuple(output(f"y{i}", (columns,), Total(f"t{i}", FLOAT), c, per_element=False) for i in range(2))
+    return LoopKernel("ln_parameters", (("c", columns),), (("r", rows),), stages, outputs)
+
+
 def first_axis_softmax(rows: int, columns: int) -> LoopKernel:
     """Few columns, rows side by side, outputs per element."""
     r, c = ix.var("r", rows), ix.var("c", columns)
@@ -176,6 +188,7 @@ KERNELS: dict[str, LoopKernel] = {
     "layer norm": layer_norm(70, 100),
     "layer norm, few rows": layer_norm(3, 40_000),
     "layer norm, ten columns": layer_norm(500, 10),
+    "layer norm, parameters": layer_norm_parameters(700, 96),
     "softmax of a first axis": first_axis_softmax(700, 10),
     "softmax of a longer first axis": first_axis_softmax(1200, 40),
 }  # fmt: skip
@@ -265,6 +278,13 @@ def test_code_for_aarch64_is_accepted(name: str) -> None:
 def kernels_of(function: Callable[..., Any], shapes: list[tuple[int, ...]]) -> tuple[LoopKernel, ...]:
     graph, _ = trace_graph(lambda *symbols: tree.leaves(function(*symbols)), [Spec(shape, FLOAT) for shape in shapes])
     return plan_fusion(graph).kernels
+
+
+def test_memory_is_walked_in_order() -> None:
+    """What is read once per row of memory says nothing about how to go through the rest."""
+    assert style_of(layer_norm_parameters(700, 96)) == "down"
+    assert style_of(batch_norm(700, 96)) == "down"
+    assert style_of(layer_norm(700, 96)) == "along"
 
 
 def test_equal_kernels_have_equal_units() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from highlevel.ir import DType
 
 from ..codegen import indexing as ix
-from .collapse import Axis, coefficient, collapse, cut, map_terms, substitute
+from .collapse import Axis, axes_of, coefficient, collapse, cut, map_terms, substitute
 from .kernel import Buffer, Choose, Load, LoopKernel, Number, Output, Stage, Term, Total, walk
 
 SMALL = 1 << 15  # elements that are not worth a second phase
@@ -44,7 +44,7 @@ def style_of(kernel: LoopKernel) -> str:
     """How a kernel is best walked through: see codegen/loops/kernel.py.
 
     "map" without totals; "along" where neighbouring columns are neighbours in memory; where neighbouring rows are,
-    "across" for few columns and "down" for many.
+    "across" for few columns and "down" for many. Places count by how many elements are there.
     """
     if not kernel.stages:
         return "map"
@@ -55,10 +55,12 @@ def style_of(kernel: LoopKernel) -> str:
     row, column = kernel.rows[-1][0], kernel.columns[-1][0]
     terms = [*(stage.term for stage in kernel.stages), *(o.term for o in kernel.outputs if o.per_element)]
     places = {node.place for term in terms for node in walk(term) if isinstance(node, Load)}
+    sizes = dict((*kernel.rows, *kernel.columns))
     votes = 0
     for place in places | {o.place for o in kernel.outputs if o.per_element}:
-        votes += abs(coefficient(place, column) or 0) == 1
-        votes -= abs(coefficient(place, row) or 0) == 1
+        elements = math.prod(sizes[name] for name in axes_of(place))
+        votes += elements * (abs(coefficient(place, column) or 0) == 1)
+        votes -= elements * (abs(coefficient(place, row) or 0) == 1)
     if votes >= 0:
         return "along"
     return "across" if _count(kernel.columns) <= TAPS else "down"
