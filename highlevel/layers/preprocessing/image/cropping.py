@@ -81,17 +81,24 @@ class Resizing(ImageLayer):
         )
 
     def change_boxes(self, boxes: Any, transformation: Any) -> Any:
-        height, width = transformation["size"]
-        down, across = self.height / height, self.width / width
-        top = left = 0.0
-        if self.pad_to_aspect_ratio or self.crop_to_aspect_ratio:
-            down = across = min(down, across) if self.pad_to_aspect_ratio else max(down, across)
-            top, left = (self.height - height * down) / 2, (self.width - width * across) / 2
+        top, left, rows, columns = self._window(*transformation["size"])
+        down, across = self.height / rows, self.width / columns
         x1, y1, x2, y2 = bounding_boxes.parts(boxes)
-        moved = [x1 * across + left, y1 * down + top, x2 * across + left, y2 * down + top]
+        moved = [(x1 - left) * across, (y1 - top) * down, (x2 - left) * across, (y2 - top) * down]
         empty = ops.all(ops.equal(boxes, 0.0), axis=-1, keepdims=True)
         filler = ops.all(ops.equal(boxes, -1.0), axis=-1, keepdims=True)
         return ops.where(ops.logical_or(empty, filler), ops.zeros_like(boxes), ops.stack(moved, axis=-1))
+
+    def _window(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Top, left, height and width of what is resized; it reaches beyond an image that is padded."""
+        rows, columns = int(width * self.height / self.width), int(height * self.width / self.height)
+        if self.crop_to_aspect_ratio:
+            rows, columns = max(min(rows, height), 1), max(min(columns, width), 1)
+            return (height - rows) // 2, (width - columns) // 2, rows, columns
+        if self.pad_to_aspect_ratio:
+            above, beside = max(rows - height, 0) // 2, max(columns - width, 0) // 2
+            return -above, -beside, height + 2 * above, width + 2 * beside
+        return 0, 0, height, width
 
     def new_size(self, height: int, width: int) -> tuple[int, int]:
         return self.height, self.width

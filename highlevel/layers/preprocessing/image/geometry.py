@@ -259,8 +259,8 @@ class RandomShear(AffineLayer):
     """Shears each image, by a random factor to one or the other side, while training.
 
     Arguments:
-        x_factor, y_factor: the ranges of factors: two numbers from 0 to 1, or one for −factor … factor. A row is moved
-            by its distance from the top times the factor, a column by its distance from the left
+        x_factor, y_factor: the ranges of factors: two numbers from −1 to 1, or one from 0 to 1 for −factor … factor. A
+            row is moved by its distance from the top times the factor, a column by its distance from the left
         interpolation: "nearest" or "bilinear"
         fill_mode: what is beyond the edges: "reflect", "wrap", "constant" or "nearest"
         fill_value: for fill_mode="constant"
@@ -293,8 +293,10 @@ class RandomShear(AffineLayer):
         self.y_factor = self._factor(y_factor, "y_factor")
 
     def _factor(self, value: Any, what: str) -> tuple[float, float]:
-        low, high = factor_range(self, value, what, 0, 1)
-        return (low, high) if isinstance(value, (tuple, list)) else (-high, high)
+        if isinstance(value, (tuple, list)):
+            return factor_range(self, value, what, -1, 1)
+        high = factor_range(self, (0, value), what, 0, 1)[1]
+        return -high, high
 
     def draw(self, shape: Shape, seed: Any) -> Any:
         side = ops.where(ops.greater(random.uniform((shape[0],), seed=seed), 0.5), -1.0, 1.0)
