@@ -2,7 +2,8 @@
 
 A layer's first row is tried for all that holds of every layer (`check_layer`), and all its rows are compared with the
 layer of that name in Keras. Shapes: a tuple for an array, a list for a list of arrays; the last size says of which kind
-other arrays are: INDICES below 9, BYTES (any numbers from 0 to 255), or WORDS. `Of("Dense", units=3)` stands for a layer, made by the library in question.
+other arrays are: INDICES below 9, BYTES (any numbers from 0 to 255), or WORDS. `Of("Dense", units=3)` stands for a
+layer, made by the library in question.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ class Row:
     call: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        said = ",".join(f"{key}={value.name if isinstance(value, Of) else value}" for key, value in self.arguments.items())
-        return f"{self.name}({said})"
+        said = (f"{key}={value.name if isinstance(value, Of) else value}" for key, value in self.arguments.items())
+        return f"{self.name}({','.join(said)})"
 
     def layer(self, library: Any, **more: Any) -> Any:
         """The layer as a library makes it; `more` goes to all layers in it, too."""
@@ -124,7 +125,7 @@ rows("ReversibleEmbedding", (2, 5, 4), *({"call": {"reverse": True}, **way} for 
 rows("Identity", SEQUENCE, {}, {"at": ROWS}, {"at": IMAGE}, {"at": VOLUME}, {"at": (3,)})
 rows("Masking", SEQUENCE, {}, {"mask_value": 1.0}, {"at": IMAGE}, {"mask_value": -1, "at": ROWS}, {"at": (2, 1, 3)})
 rows("Lambda", SEQUENCE, {"function": "square"}, {"function": "square", "at": ROWS}, {"function": "tanh"},
-     {"function": "roll", "arguments": {"shift": 1}}, {"function": "roll", "arguments": {"shift": 2, "axis": 1}})  # fmt: skip
+     *({"function": "roll", "arguments": options} for options in ({"shift": 1}, {"shift": 2, "axis": 1})))  # fmt: skip
 
 # Activations ----------------------------------------------------------------------------------------------------------
 rows("Activation", SEQUENCE, *({"activation": name} for name in
@@ -213,7 +214,7 @@ rows("GaussianNoise", SEQUENCE, {"stddev": 0.3}, {"stddev": 0.0, **TRAINED}, {"s
      {"stddev": 0.9, "at": IMAGE}, {"stddev": 0.1, "at": VOLUME})  # fmt: skip
 each_rank("SpatialDropout{}D", {"rate": 0.3}, {"rate": 0.0, **TRAINED}, {"rate": 0.5, "seed": 1}, {"rate": 0.9},
           {"rate": 0.1, "dtype": "float32"})  # fmt: skip
-rows("ActivityRegularization", SEQUENCE, {"l2": 0.1}, {"l1": 0.1}, {}, {"l1": 0.1, "l2": 0.2, "at": ROWS}, {"at": IMAGE})
+rows("ActivityRegularization", SEQUENCE, {"l2": 0.1}, {"l1": 0.1}, {}, {"l1": 0.1, "l2": 0.2}, {"at": IMAGE})
 
 # Recurrent ------------------------------------------------------------------------------------------------------------
 WAYS = ({}, {"return_sequences": True}, {"go_backwards": True}, {"use_bias": False, "activation": "relu"},
@@ -235,9 +236,11 @@ rows("StackedRNNCells", (ROWS, [[(3, 3)], [(3, 2)]]),
        for b in ("SimpleRNNCell", "GRUCell")),
      {"cells": [Of("GRUCell", units=2)], "at": (ROWS, [[(3, 2)]])})  # fmt: skip
 rows("TimeDistributed", IMAGE, *({"layer": layer} for layer in (
-     Of("Dense", units=3), Of("Flatten"), Of("Conv1D", filters=3, kernel_size=2), Of("LSTM", units=3), Of("ReLU"))))  # fmt: skip
-rows("Bidirectional", SEQUENCE, {"layer": Of("GRU", units=3)}, *(
-     {"layer": Of("LSTM", units=3, return_sequences=True), "merge_mode": mode} for mode in ("concat", "sum", "mul", "ave")))  # fmt: skip
+     Of("Dense", units=3), Of("Flatten"), Of("Conv1D", filters=3, kernel_size=2), Of("LSTM", units=3), Of("ReLU")
+)))  # fmt: skip
+BOTH_WAYS = Of("LSTM", units=3, return_sequences=True)
+rows("Bidirectional", SEQUENCE, {"layer": Of("GRU", units=3)}, *({"layer": BOTH_WAYS, "merge_mode": mode} for mode in
+     ("concat", "sum", "mul", "ave")))  # fmt: skip
 MOVIES = {1: (2, 3, 5, 3), 2: (2, 3, 4, 5, 3), 3: (2, 3, 3, 4, 3, 2)}
 for _rank, _shape in MOVIES.items():
     rows(f"ConvLSTM{_rank}D", _shape, {}, {"padding": "same", "return_sequences": True},
@@ -287,13 +290,14 @@ rows("Pipeline", IMAGE, {"layers": [Of("Rescaling", scale=0.5), Of("Dense", unit
 
 PHOTOS, STILL = (2, 8, 7, 3, BYTES), {"call": {"training": False}}  # random layers are at work unless they are told
 rows("Resizing CenterCrop RandomCrop", PHOTOS, STILL, height=5, width=4)
-rows("RandomBrightness RandomContrast RandomHue RandomSaturation RandomColorDegeneration RandomSharpness RandomRotation",
-     PHOTOS, {"factor": 0.2, **STILL})  # fmt: skip
+rows("RandomBrightness RandomContrast RandomHue RandomSaturation RandomColorDegeneration RandomSharpness "
+     "RandomRotation", PHOTOS, {"factor": 0.2, **STILL})  # fmt: skip
 rows("RandomColorJitter RandomGrayscale RandomFlip RandomShear RandomGaussianBlur RandomErasing RandomPerspective "
      "RandomElasticTransform RandomInvert RandAugment AugMix MixUp CutMix AutoContrast Equalization Solarization",
      PHOTOS, STILL)  # fmt: skip
 rows("ContrastLimitedAdaptiveHistogramEqualization", PHOTOS, {"tile_grid_size": (2, 2), **STILL})
 rows("RandomPosterization", PHOTOS, {"factor": 4, **STILL})
 rows("RandomTranslation RandomZoom", PHOTOS, {"height_factor": 0.1, "width_factor": 0.1, **STILL})
-rows("MaxNumBoundingBoxes", {"images": PHOTOS, "bounding_boxes": {"boxes": (2, 4, 4, INDICES), "labels": (2, 4, INDICES)}},
+BOXES = {"boxes": (2, 4, 4, INDICES), "labels": (2, 4, INDICES)}
+rows("MaxNumBoundingBoxes", {"images": PHOTOS, "bounding_boxes": BOXES},
      {"max_number": 3, "bounding_box_format": "xyxy", **STILL})  # fmt: skip

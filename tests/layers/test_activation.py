@@ -92,3 +92,22 @@ def test_wrong_inputs():
 def test_wrong_arguments(name, arguments):
     with pytest.raises(ArgumentError):
         getattr(hl.layers, name)(**arguments)
+
+
+def test_random_rectifier_at_rest_as_in_pytorch(rng):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(4, 5)).astype("float32")
+    expected = torch.nn.RReLU().eval()(torch.from_numpy(x))
+    np.testing.assert_allclose(hl.layers.RReLU()(x), expected.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("shared", "count"), [(None, 6 * 5 * 3), ([1], 5 * 3), ([1, 2], 3)])
+def test_random_rectifier_while_training(shared, count):
+    layer = hl.layers.RReLU(0.2, 0.6, shared_axes=shared, seed=1)
+    x = np.full((1, 6, 5, 3), -1.0, "float32")
+    slopes = -layer(x, training=True).numpy()
+    assert len(np.unique(slopes)) == count and slopes.min() >= 0.2 and slopes.max() < 0.6
+    np.testing.assert_array_equal(layer(-x, training=True), -x)
+    assert not np.array_equal(slopes, -layer(x, training=True).numpy())
+    with pytest.raises(ArgumentError, match="lower"):
+        hl.layers.RReLU(0.5, 0.2)

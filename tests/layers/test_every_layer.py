@@ -131,10 +131,11 @@ def test_layer(row: Row, tmp_path: Path):
     check_layer(row, tmp_path)
 
 
-MASKABLE = (
-    "Activation ActivityRegularization AlphaDropout Dense Dropout EinsumDense ELU GaussianDropout GaussianNoise "
-    "Identity LeakyReLU PReLU ReLU RReLU Softmax SpatialDropout1D"
-).split()
+MASKABLE = [
+    *("Activation", "ActivityRegularization", "AlphaDropout", "Dense", "Dropout", "EinsumDense", "ELU"),
+    *("GaussianDropout", "GaussianNoise", "Identity", "LeakyReLU", "PReLU", "ReLU", "RReLU", "Softmax"),
+    "SpatialDropout1D",
+]
 
 
 @pytest.mark.parametrize("name", MASKABLE)

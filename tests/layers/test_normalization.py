@@ -198,3 +198,12 @@ def test_wrong_inputs():
 def test_wrong_arguments(arguments):
     with pytest.raises(ArgumentError):
         hl.layers.BatchNormalization(**arguments)
+
+
+def test_one_device_is_all_devices(rng):
+    """On one device, synchronised statistics are the ordinary ones; Keras cannot compute them on NumPy."""
+    x = rng.normal(size=(8, 3)).astype("float32")
+    layers = [hl.layers.BatchNormalization(synchronized=flag) for flag in (False, True)]
+    for a, b in zip(*([layer(x, training=True), *layer.get_weights()] for layer in layers), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert layers[1].get_config()["synchronized"] is True
