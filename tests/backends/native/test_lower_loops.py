@@ -159,6 +159,20 @@ def layer_norm_parameters(rows: int, columns: int) -> LoopKernel:
     return LoopKernel("ln_parameters", (("c", columns),), (("r", rows),), stages, outputs)
 
 
+def relu_gradient(count: int, channels: int, along: bool = False, squares: bool = False) -> LoopKernel:
+    """A gradient that is stored and totalled; and the squares of what is left when a total is taken off x."""
+    n, c = ix.var("n", count), ix.var("c", channels)
+    shape, where = ((channels, count), (c, n)) if along else ((count, channels), (n, c))
+    g, x = (at(name, shape, *where) for name in "gx")
+    dx = term("mul", g, term("maximum", term("sign", x), number(0.0)))
+    rest = term("sub", x, Total("t0", FLOAT))
+    stages = [Stage("t0", "sum", dx, FLOAT, FLOAT), Stage("t1", "sum", term("mul", rest, rest), FLOAT, FLOAT)]
+    outputs = [output("dx", shape, dx, *where)]
+    outputs += [output(s.name, (channels,), Total(s.name, FLOAT), c, per_element=False) for s in stages]
+    wanted = 2 if squares else 1
+    return LoopKernel("relu", (("c", channels),), (("n", count),), tuple(stages[:wanted]), tuple(outputs[: wanted + 1]))
+
+
 def first_axis_softmax(rows: int, columns: int) -> LoopKernel:
     """Few columns, rows side by side, outputs per element."""
     r, c = ix.var("r", rows), ix.var("c", columns)
@@ -189,6 +203,15 @@ KERNELS: dict[str, LoopKernel] = {
     "layer norm, few rows": layer_norm(3, 40_000),
     "layer norm, ten columns": layer_norm(500, 10),
     "layer norm, parameters": layer_norm_parameters(700, 96),
+    "gradient": relu_gradient(2048, 70),
+    "gradient, a prime number of images": relu_gradient(1009, 40),
+    "gradient, small": relu_gradient(40, 33),
+    "gradient, few": relu_gradient(7, 33),
+    "gradient along rows": relu_gradient(1500, 40, along=True),
+    "gradient along three rows": relu_gradient(1 << 14, 3, along=True),
+    "gradient, then squares": relu_gradient(2048, 70, squares=True),
+    "gradient, then squares, small": relu_gradient(40, 33, squares=True),
+    "gradient, then squares along rows": relu_gradient(99, 40, along=True, squares=True),
     "softmax of a first axis": first_axis_softmax(700, 10),
     "softmax of a longer first axis": first_axis_softmax(1200, 40),
 }  # fmt: skip
@@ -314,7 +337,15 @@ def test_what_may_be_the_same_memory() -> None:
     assert not task_of(turned).in_place
 
 
-IN_PLACE = ["adam", "batch norm", "batch norm, small", "layer norm", "layer norm, few rows", "loss"]
+def test_what_needs_no_total_is_stored_in_the_first_pass() -> None:
+    assert len(task_of(relu_gradient(2048, 70)).phases) == 2
+    assert len(task_of(relu_gradient(40, 33)).phases) == 1
+    assert ("dx", "x") in task_of(relu_gradient(40, 33)).in_place
+    assert ("dx", "x") not in task_of(relu_gradient(40, 33, squares=True)).in_place
+
+
+IN_PLACE = ["adam", "gradient", "gradient, then squares, small", "gradient along rows"]
+IN_PLACE += ["batch norm", "batch norm, small", "layer norm", "layer norm, few rows", "loss"]
 
 
 @pytest.mark.parametrize("name", IN_PLACE)

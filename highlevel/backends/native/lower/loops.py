@@ -21,7 +21,7 @@ from ..codegen.loops import emit_kernel
 from ..codegen.targets import Target
 from ..schedule.collapse import collapse, substitute
 from ..schedule.kernel import Apply, Load, LoopKernel, Output, Term, walk
-from ..schedule.split import Split, split, style_of
+from ..schedule.split import Split, early_outputs, levels_of, split, style_of
 from .task import BEGIN, END, WORKSPACE, Argument, Call, Task
 
 LINE_BYTES = 64
@@ -112,6 +112,13 @@ def _loads_in_place(kernel: LoopKernel, output: Output, read: str) -> bool:
     """Whether the kernel loads from a buffer only where it stores the output, and before it does so."""
     if style_of(kernel) == "map" and kernel.columns:
         return False  # outputs per row are stored before others are computed
+    early = early_outputs(kernel)
+    if output in early and style_of(kernel) != "across":
+        _, *others = levels_of(kernel.stages)
+        after = [stage.term for level in others for stage in level]
+        after += [other.term for other in kernel.outputs if other not in early]
+        if any(isinstance(node, Load) and node.buffer == read for term in after for node in walk(term)):
+            return False  # read again after it is stored
     terms: list[Term] = [stage.term for stage in kernel.stages] + [other.term for other in kernel.outputs]
     loads = [node for term in terms for node in walk(term) if isinstance(node, Load) and node.buffer == read]
     return all(load.place == output.place for load in loads)

@@ -76,6 +76,14 @@ def levels_of(stages: Sequence[Stage]) -> list[list[Stage]]:
     return [[stage for stage in stages if depth[stage.name] == level] for level in range(count)]
 
 
+def early_outputs(kernel: LoopKernel) -> tuple[Output, ...]:
+    """Outputs per element that no total is needed for: they are stored in the pass of the first totals."""
+    if not kernel.stages:
+        return ()
+    each = (output for output in kernel.outputs if output.per_element)
+    return tuple(output for output in each if not any(isinstance(node, Total) for node in walk(output.term)))
+
+
 def split(kernel: LoopKernel) -> Split:
     """The kernels that do the work of one."""
     if not kernel.stages:
@@ -149,8 +157,10 @@ class _Phases:
         self.rows = _count(kernel.rows)
         self.row = ix.ravel([ix.var(*axis) for axis in kernel.rows], [size for _, size in kernel.rows])
         self.once = tuple(output for output in kernel.outputs if not output.per_element)
-        self.each = tuple(output for output in kernel.outputs if output.per_element)
         self.piece = self._piece(style)
+        whole = self.kernel.columns[0][1] % self.piece == 0
+        self.early = early_outputs(kernel) if whole else ()
+        self.each = tuple(output for output in kernel.outputs if output.per_element and output not in self.early)
         self.buffers: dict[str, Buffer] = {}
 
     def _piece(self, style: str) -> int:
@@ -167,14 +177,14 @@ class _Phases:
         levels = levels_of(self.kernel.stages)
         kernels: list[LoopKernel] = []
         for level in levels:
-            kernels += self._level(level, last=level is levels[-1])
+            kernels += self._level(level, self.early if level is levels[0] else (), last=level is levels[-1])
         if self.each:
             outputs = tuple(replace(output, term=self._loaded(output.term)) for output in self.each)
             kernels += _maps(replace(self.kernel, stages=(), outputs=outputs))
         return Split(tuple(kernels), self.buffers)
 
-    def _level(self, level: Sequence[Stage], last: bool) -> list[LoopKernel]:
-        """The kernels that compute the totals of a level; after the last one, outputs per row."""
+    def _level(self, level: Sequence[Stage], early: tuple[Output, ...], last: bool) -> list[LoopKernel]:
+        """The kernels that compute the totals of a level, and early outputs; after the last one, outputs per row."""
         stages = tuple(replace(stage, term=self._loaded(stage.term)) for stage in level)
         mine = {stage.name for stage in level}
         outputs = [replace(output, term=self._loaded(output.term, mine)) for output in self.once] if last else []
@@ -184,7 +194,7 @@ class _Phases:
                 outputs.append(Output(total, self.row, Total(stage.name, stage.result), False))
         (axis, size), *inner = self.kernel.columns
         if self.piece == size:
-            return [with_units(collapse(replace(self.kernel, stages=stages, outputs=tuple(outputs))))]
+            return [with_units(collapse(replace(self.kernel, stages=stages, outputs=(*early, *outputs))))]
         pieces = -(-size // self.piece)
         piece = ix.var(f"{axis}p", pieces)
         part = ix.add(ix.mul(piece, self.piece), ix.var(axis, self.piece))
@@ -202,12 +212,13 @@ class _Phases:
             rows=((f"{axis}p", pieces), *self.kernel.rows),
             columns=((axis, self.piece), *inner),
             stages=tuple(replace(stage, result=stage.dtype) for stage in stages),
+            outputs=early,
         )
-        first = substitute(replace(first, outputs=()), {axis: part})
+        first = substitute(first, {axis: part})
         second = replace(
             self.kernel, columns=((f"{axis}p", pieces),), stages=tuple(combined), outputs=tuple(outputs)
         )
-        return [collapse(replace(first, outputs=tuple(partial))), collapse(second)]
+        return [collapse(replace(first, outputs=(*first.outputs, *partial))), collapse(second)]
 
     def _new(self, name: str, shape: tuple[int, ...], stage: Stage) -> Buffer:
         self.buffers[name] = Buffer(name, shape, stage.result)

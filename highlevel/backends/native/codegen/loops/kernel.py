@@ -33,7 +33,7 @@ from highlevel.ir import DType
 
 from ...schedule.collapse import substitute
 from ...schedule.kernel import Apply, Choose, Load, LoopKernel, Number, Output, Stage, Term, walk
-from ...schedule.split import identity, levels_of, style_of
+from ...schedule.split import early_outputs, identity, levels_of, style_of
 from .. import indexing as ix
 from ..scalar import LlvmScalars, Scalar, memory_type
 from .nest import Axis, Nest
@@ -150,7 +150,8 @@ class KernelEmitter:
         rows = kernel.rows or (("", 1),)
         self.rows: list[Axis] = [(rows[0][0], *bounds), *((name, 0, size) for name, size in rows[1:])]
         self.columns: list[Axis] = [(name, 0, size) for name, size in kernel.columns]
-        self.each = [output for output in kernel.outputs if output.per_element]
+        self.early = early_outputs(kernel)
+        self.each = [output for output in kernel.outputs if output.per_element and output not in self.early]
         self.once = [output for output in kernel.outputs if not output.per_element]
         self.slots: dict[str, Any] = {}
 
@@ -207,6 +208,10 @@ class KernelEmitter:
             self.terms.store_value(output.buffer.name, output.place, value)
         return []
 
+    def _levels(self) -> list[tuple[list[Stage], tuple[Output, ...]]]:
+        """Passes over the columns: totals, and what is stored."""
+        return [(level, () if i else self.early) for i, level in enumerate(levels_of(self.kernel.stages))]
+
     # Totals along columns, in lanes ----------------------------------------------------------------------------------
     def _along(self) -> None:
         lanes = self._lanes(self.kernel.columns[-1], False)
@@ -214,8 +219,8 @@ class KernelEmitter:
         places = [output.place for output in self.kernel.outputs]
 
         def row(_: list[Any]) -> list[Any]:
-            for level in levels_of(self.kernel.stages):
-                self._totals_along(level, lanes)
+            for level, outputs in self._levels():
+                self._totals_along(level, outputs, lanes)
             values = [self.terms.value(output.term) for output in self.once]
             self._store_over(self.columns, self.each, lanes)
             for output, value in zip(self.once, values, strict=True):
@@ -224,23 +229,26 @@ class KernelEmitter:
 
         self.nest.over(self.rows, [], row, roots, places, lanes)
 
-    def _totals_along(self, level: Sequence[Stage], lanes: int) -> None:
+    def _totals_along(self, level: Sequence[Stage], outputs: Sequence[Output], lanes: int) -> None:
         """The totals of a level, in one walk over the columns."""
         nest, terms = self.nest, self.terms
         *outer, last = self.columns
-        roots = [stage.term for stage in level]
-        terms.prepare(roots, (), lanes)
+        roots = [*(stage.term for stage in level), *(output.term for output in outputs)]
+        places = [output.place for output in outputs]
+        terms.prepare(roots, places, lanes)
         wide, narrow = (self._identities(level, count) for count in (lanes, 1))
         split = len(wide)
 
         def body(values: list[Any]) -> list[Any]:
-            return [self._added(stage, value) for stage, value in zip(level, values, strict=True)]
+            totals = [self._added(stage, value) for stage, value in zip(level, values, strict=True)]
+            self._store(outputs)
+            return totals
 
         def walk_row(values: list[Any]) -> list[Any]:
             carried, single = nest.along(last, lanes, body, values[:split], values[split:])
             return [*carried, *single]
 
-        found = nest.over(outer, [*wide, *narrow], walk_row, roots, (), lanes)
+        found = nest.over(outer, [*wide, *narrow], walk_row, roots, places, lanes)
         for i, stage in enumerate(level):
             total = Scalar(found[split + i], stage.dtype)
             if lanes > 1:
@@ -341,7 +349,7 @@ class KernelEmitter:
         lanes = lanes_for(kernel, self.dtypes, self.target, stop - start if known else None)
         first = i64(start) if known else start
         axis = (row, start, stop)
-        for level in levels_of(kernel.stages):
+        for level, outputs in self._levels():
             lines = {stage.name: Line(self.slots[stage.name], first, row) for stage in level}
 
             def clear(_: list[Any], level: list[Stage] = level, lines: dict[str, Line] = lines) -> list[Any]:
@@ -352,7 +360,7 @@ class KernelEmitter:
                 return []
 
             nest.along(axis, lanes, clear)
-            self._add_columns(level, lines, axis, lanes)
+            self._add_columns(level, outputs, lines, axis, lanes)
             for stage in level:
                 line = lines[stage.name]
                 self.terms.totals[stage.name] = lambda s=stage, line=line: self.terms.language(self.terms.lanes).cast(  # type: ignore[misc]
@@ -364,22 +372,26 @@ class KernelEmitter:
         self._store_over([axis], self.once, lanes)
         return []
 
-    def _add_columns(self, level: Sequence[Stage], lines: Mapping[str, Line], axis: Axis, lanes: int) -> None:
+    def _add_columns(
+        self, level: Sequence[Stage], outputs: Sequence[Output], lines: Mapping[str, Line], axis: Axis, lanes: int
+    ) -> None:
         *outer, (column, _, size) = self.columns
-        roots = [stage.term for stage in level]
+        roots = [*(stage.term for stage in level), *(output.term for output in outputs)]
+        places = [output.place for output in outputs]
         jam = max(1, min(JAM, 64 // max(cost_of(roots), 1)))
         jam = max((n for n in range(jam, 0, -1) if size % n == 0 and 2 * n > jam), default=jam)
 
         def several(count: int, base: Any) -> None:
             def body(_: list[Any]) -> list[Any]:
                 k, terms = self.terms.language(self.terms.lanes), self.terms
-                terms.prepare(roots, (), terms.lanes)
+                terms.prepare(roots, places, terms.lanes)
                 found: list[list[Scalar]] = [[] for _ in level]
                 for i in range(count):
                     with terms.scope():
                         terms.variables[column] = self.builder.add(base, i64(i)) if i else base
                         for values, stage in zip(found, level, strict=True):
                             values.append(k.cast(terms.vector(stage.term), stage.dtype))
+                        self._store(outputs)
                 for values, stage in zip(found, level, strict=True):
                     before = self._load_line(lines[stage.name], stage.dtype)
                     total = combine(k, stage.combine, before, self._tree(k, stage, values))
@@ -394,7 +406,7 @@ class KernelEmitter:
                 self.nest.count(start, stop, [], lambda i, _, count=count: several(count, i) or [], count)  # type: ignore[misc, func-returns-value]
             return []
 
-        self.nest.over(outer, [], columns, roots, (), lanes)
+        self.nest.over(outer, [], columns, roots, places, lanes)
 
     def _line_address(self, line: Line, dtype: DType) -> Any:
         place = self.builder.sub(self.terms.variables[line.row], line.start)
