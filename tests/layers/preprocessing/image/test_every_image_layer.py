@@ -1,4 +1,4 @@
-"""What holds for every layer of images: a layer without an example here fails the suite."""
+"""What holds for every layer of images: a layer without an example in `conftest.py` fails the suite."""
 
 from __future__ import annotations
 
@@ -17,41 +17,6 @@ from highlevel.serialization import accepted_arguments
 
 keras = pytest.importorskip("keras")
 
-EXAMPLES: dict[str, dict[str, Any]] = {
-    "AugMix": {"num_chains": 2, "chain_depth": 2},
-    "AutoContrast": {},
-    "CenterCrop": {"height": 5, "width": 4},
-    "ContrastLimitedAdaptiveHistogramEqualization": {"tile_grid_size": (2, 2)},
-    "CutMix": {},
-    "Equalization": {},
-    "MaxNumBoundingBoxes": {"max_number": 3, "bounding_box_format": "xyxy"},
-    "MixUp": {"alpha": 1.0},
-    "RandAugment": {},
-    "RandomBrightness": {"factor": 0.5},
-    "RandomColorDegeneration": {"factor": 0.5},
-    "RandomColorJitter": {
-        "brightness_factor": 0.2, "contrast_factor": 0.2, "saturation_factor": (0.3, 0.7), "hue_factor": 0.2,
-    },
-    "RandomContrast": {"factor": 0.5},
-    "RandomCrop": {"height": 5, "width": 4},
-    "RandomElasticTransform": {"factor": (1.0, 1.0), "scale": (0.9, 1.0)},
-    "RandomErasing": {"factor": (1.0, 1.0), "scale": (0.2, 0.5)},
-    "RandomFlip": {},
-    "RandomGaussianBlur": {"factor": (1.0, 1.0), "sigma": (0.5, 1.0)},
-    "RandomGrayscale": {},
-    "RandomHue": {"factor": 0.5},
-    "RandomInvert": {"factor": (0.5, 0.5)},
-    "RandomPerspective": {"factor": (1.0, 1.0)},
-    "RandomPosterization": {"factor": 4},
-    "RandomRotation": {"factor": 0.3},
-    "RandomSaturation": {"factor": (0.2, 0.9)},
-    "RandomSharpness": {"factor": 1.0},
-    "RandomShear": {"x_factor": 0.3, "y_factor": 0.3},
-    "RandomTranslation": {"height_factor": 0.3, "width_factor": 0.3},
-    "RandomZoom": {"height_factor": 0.3},
-    "Resizing": {"height": 5, "width": 4},
-    "Solarization": {"threshold_factor": 0.9},
-}  # fmt: skip
 NAMES = image.__all__
 RANDOM = [name for name in NAMES if issubclass(getattr(image, name), RandomImageLayer)]
 # What leaves images alone at these strengths.
@@ -79,44 +44,14 @@ NOTHING: dict[str, dict[str, Any]] = {
 }
 
 
-def make(which: str, **more: Any) -> Any:
-    seed = {"seed": 7} if which in RANDOM and "seed" not in more else {}
-    return getattr(hl.layers, which)(**{**EXAMPLES[which], **seed, **more})
-
-
-@pytest.fixture
-def pictures(rng):
-    return rng.integers(0, 255, (4, 8, 8, 3)).astype("uint8")
-
-
-@pytest.fixture(params=NAMES)
-def name(request):
-    return request.param
-
-
-def test_programs_give_the_same(name, pictures):
-    layer, other = make(name), make(name)
-    compiled = hl.jit(lambda x: other(x, training=True))
-    for _ in range(2):
-        expected = np.asarray(layer(pictures, training=True), "float32")
-        found = np.asarray(compiled(pictures), "float32")
-        wrong = np.abs(found - expected) > 1e-2
-        assert wrong.mean() < 0.01 and found.shape == expected.shape  # staircases may be a step off
-    assert compiled.traces == 1
-
-
-def test_bytes_and_numbers_are_alike(name, pictures):
+def test_bytes_and_numbers_are_alike(make, name, pictures):
     found, expected = np.asarray(make(name)(pictures)), np.asarray(make(name)(pictures.astype("float32")))
     assert found.shape == expected.shape and expected.dtype == np.float32
     assert (np.abs(found.astype("float32") - expected) > 1).mean() < 0.01
     assert found.dtype == ("uint8" if getattr(image, name).keeps_type else "float32")
 
 
-def test_one_image_is_a_batch_of_one(name, pictures):
-    np.testing.assert_array_equal(make(name)(pictures[0]), make(name)(pictures[:1])[0])
-
-
-def test_layouts_are_alike(name, pictures):
+def test_layouts_are_alike(make, name, pictures):
     expected = np.moveaxis(np.asarray(make(name)(pictures)), -1, 1)
     layer = make(name, data_format="channels_first")
     np.testing.assert_array_equal(layer(np.moveaxis(pictures, -1, 1)), expected)
@@ -124,7 +59,7 @@ def test_layouts_are_alike(name, pictures):
     np.testing.assert_array_equal(single, np.moveaxis(np.asarray(make(name)(pictures[0])), -1, 0))
 
 
-def test_shape_rule(name, pictures):
+def test_shape_rule(make, name, pictures):
     found = tuple(make(name)(pictures).shape)
     assert make(name).compute_output_shape((None, 8, 8, 3)) == (None, *found[1:])
     resizes = found[1:3] != (8, 8)
@@ -132,17 +67,17 @@ def test_shape_rule(name, pictures):
     assert make(name).compute_output_shape((None, None, None, 3)) == expected
 
 
-def test_description(name, pictures):
+def test_description(make, examples, name, pictures):
     layer = make(name, name="other")
     config = json.loads(json.dumps(layer.get_config()))
     copy = type(layer).from_config(config)
     assert copy.get_config() == layer.get_config() and copy.name == "other"
     np.testing.assert_array_equal(copy(pictures), layer(pictures))
-    with_theirs = json.loads(json.dumps(getattr(keras.layers, name)(**EXAMPLES[name]).get_config()))
+    with_theirs = json.loads(json.dumps(getattr(keras.layers, name)(**examples[name]).get_config()))
     np.testing.assert_array_equal(type(layer).from_config(with_theirs)(pictures).shape, layer(pictures).shape)
 
 
-def test_only_training_varies(name, pictures):
+def test_only_training_varies(make, name, pictures):
     model = hl.Sequential([hl.Input((8, 8, 3), dtype="uint8"), make(name)])
     first = model(pictures)
     np.testing.assert_array_equal(model(pictures), first)
@@ -151,7 +86,7 @@ def test_only_training_varies(name, pictures):
         np.testing.assert_array_equal(first, pictures)
 
 
-def test_arguments_are_those_of_keras(name):
+def test_arguments_are_those_of_keras(make, name):
     def arguments(cls: Any) -> dict[str, Any]:
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
         return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
@@ -164,7 +99,7 @@ def test_arguments_are_those_of_keras(name):
         make(name, hight=3)
 
 
-def test_narrow_types(name, pictures):
+def test_narrow_types(make, name, pictures):
     layer = make(name, dtype="mixed_bfloat16")
     found = layer(pictures.astype("float32"))
     assert str(found.dtype) == ("float32" if getattr(image, name).keeps_type else "bfloat16")
@@ -172,7 +107,7 @@ def test_narrow_types(name, pictures):
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_draws(name, rng):
+def test_draws(make, name, rng):
     pictures = np.repeat(rng.integers(0, 255, (1, 8, 8, 3)), 24, axis=0).astype("float32")
     if name in ("MixUp", "CutMix"):
         pictures = pictures + np.arange(24.0, dtype="float32").reshape(-1, 1, 1, 1)
@@ -191,13 +126,13 @@ def test_no_strength_no_change(name, pictures):
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_values_stay_in_their_range(name, pictures):
+def test_values_stay_in_their_range(make, name, pictures):
     found = np.asarray(make(name)(pictures), "float32")
     assert found.min() >= -1e-3 and found.max() <= 255.001
 
 
-def test_every_layer_has_an_example():
-    assert sorted(EXAMPLES) == sorted(NAMES)
+def test_every_layer_has_an_example(examples):
+    assert sorted(examples) == sorted(NAMES)
     theirs = {n for n in dir(keras.layers) if n.startswith("Random")} | set(NAMES)
     assert theirs <= set(dir(hl.layers))
 
@@ -232,7 +167,7 @@ def test_every_layer_has_an_example():
     ],
     ids=str,
 )
-def test_wrong_arguments(name, arguments):
+def test_wrong_arguments(make, name, arguments):
     with pytest.raises(ArgumentError):
         make(name, **arguments)
 

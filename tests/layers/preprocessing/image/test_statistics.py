@@ -1,4 +1,4 @@
-"""What is drawn, within five standard errors; labels that are mixed with their images; models that vary what they see."""
+"""What is drawn, within five standard errors; labels mixed with their images; models that vary what they see."""
 
 from __future__ import annotations
 
