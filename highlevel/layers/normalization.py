@@ -12,6 +12,7 @@ from highlevel import config, constraints, initializers, ops, regularizers
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import Variable, as_dtype
 from highlevel.ir.dtypes import promote
+from highlevel.ops.reduction import squared_distance
 
 from .arguments import check_axes, check_known, whole
 from .base import Layer, check_axis
@@ -244,8 +245,7 @@ class BatchNormalization(_Normalization):
         counted = ops.broadcast_to(ops.expand_dims(ops.cast(mask, "bool"), channels), x.shape)
         count = ops.sum(ops.cast(counted, x.dtype), axis=others, keepdims=True) + config.epsilon()
         mean = ops.sum(ops.where(counted, x, 0.0), axis=others, keepdims=True) / count
-        squares = ops.square(ops.where(counted, x - mean, 0.0))
-        variance = ops.sum(squares, axis=others, keepdims=True) / count
+        variance = squared_distance(x, mean, others, counted, count)
         return ops.reshape(mean, (x.shape[channels],)), ops.reshape(variance, (x.shape[channels],))
 
     def _renormalize(self, mean: Any, variance: Any, gamma: Any, beta: Any) -> tuple[Any, Any]:
@@ -421,8 +421,7 @@ class GroupNormalization(_Normalization):
         groups = size if self.groups == -1 else self.groups
         split = ops.reshape(x, (*x.shape[:channels], groups, size // groups, *x.shape[channels + 1 :]))
         within = tuple(axis for axis in range(1, split.ndim) if axis != channels)
-        mean, variance = ops.moments(split, axes=within, keepdims=True)
-        outputs = ops.reshape((split - mean) * ops.rsqrt(variance + self.epsilon), x.shape)
+        outputs = ops.reshape(ops.layer_normalization(split, axis=within, epsilon=self.epsilon), x.shape)
         along = tuple(size if axis == channels else 1 for axis in range(x.ndim))
         if self.gamma is not None:
             outputs = outputs * ops.reshape(ops.cast(self.gamma, x.dtype), along)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from highlevel.errors import ArgumentError, ShapeError
-from highlevel.ir import operators, primitives
+from highlevel.ir import control, operators, primitives
 from highlevel.ir.dtypes import float32, promote
 from highlevel.ir.operators import cast, match, operand
 
 from .arguments import axes_of, floating, normalize_axis
 from .core import saturate_cast
 from .elementwise import log10
-from .reduction import mean, reduce
+from .reduction import mean, reduce, squared_distance
 from .registry import op
 
 EPSILON = 1e-7
@@ -29,15 +29,18 @@ def _compute(x: Any) -> Any:
 def moments(x: Any, axes: Any, keepdims: bool = False, synchronized: bool = False) -> tuple[Any, Any]:
     """Mean and variance over axes, in two passes and in float32 or wider."""
     x = floating(x)
-    wide = _compute(x)
-    centre = mean(wide, axes, True)
-    centred = wide - centre
-    variance = mean(centred * centred, axes, True)
+    reduced = axes_of(axes, x.ndim, "moments")
+    centre, variance = _moments(_compute(x), reduced)
     if not keepdims:
-        kept = axes_of(axes, x.ndim, "moments")
-        shape = tuple(n for a, n in enumerate(x.shape) if a not in kept)
+        shape = tuple(n for a, n in enumerate(x.shape) if a not in reduced)
         centre, variance = operators.reshape(centre, shape), operators.reshape(variance, shape)
     return _clipped(centre, x), _clipped(variance, x)
+
+
+def _moments(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+    """Mean and variance, the axes kept."""
+    centre = mean(x, axes, True)
+    return centre, squared_distance(x, centre, axes)
 
 
 def _clipped(value: Any, x: Any) -> Any:
@@ -58,6 +61,35 @@ def _along(x: Any, value: Any, axes: Sequence[int], name: str) -> Any:
     return operators.reshape(value, tuple(n if a in axes else 1 for a, n in enumerate(x.shape)))
 
 
+def _standardize(x: Any, centre: Any, spread: Any, epsilon: float, scale: Any = None, offset: Any = None) -> Any:
+    """(x − centre) / √(spread + ε) · scale + offset, with parameters of one shape, that of x or 1 along each axis.
+
+    All its gradients are made of two totals, of g and of g · (x − centre): they are taken in one pass. (Of g · x it
+    would be the same with the mean taken off later – and cancel, where the mean is large.)
+    """
+    present = [operand for operand in (scale, offset) if operand is not None]
+    axes = tuple(a for a, (n, m) in enumerate(zip(x.shape, centre.shape, strict=True)) if n != m)
+
+    def function(*_: Any) -> tuple[Any, Any]:
+        inverse = primitives.rsqrt(spread + epsilon)
+        factor = inverse if scale is None else inverse * scale
+
+        def gradient(g: Any) -> list[Any]:
+            total, moment = (
+                operators.reshape(primitives.reduce_sum(v, axes=axes), centre.shape) for v in (g, g * (x - centre))
+            )
+            by_scale = inverse * moment
+            found = [g * factor, -(factor * total), -0.5 * (inverse * by_scale * factor)]
+            return found + [v for v, p in ((by_scale, scale), (total, offset)) if p is not None]
+
+        if not present:
+            return (x - centre) * factor, gradient
+        shift = -centre * factor
+        return x * factor + (shift if offset is None else shift + offset), gradient
+
+    return control.custom_gradient(function)(x, centre, spread, *present)
+
+
 @op
 def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
@@ -66,14 +98,13 @@ def batch_normalization(
     original = floating(x)
     x = _compute(original)
     axes = (normalize_axis(axis, x.ndim, "batch_normalization"),)
-    centre, spread = (_along(x, v, axes, "batch_normalization") for v in (mean, variance))
-    factor = primitives.rsqrt(spread + epsilon)
-    if scale is not None:
-        factor = factor * _along(x, scale, axes, "batch_normalization")
-    shift = -centre * factor
-    if offset is not None:
-        shift = shift + _along(x, offset, axes, "batch_normalization")
-    return cast(x * factor + shift, original.dtype)
+    parameters = [
+        None if value is None else _along(x, value, axes, "batch_normalization")
+        for value in (mean, variance, scale, offset)
+    ]
+    shape = tuple(n if a in axes else 1 for a, n in enumerate(x.shape))
+    centre, spread, scale, offset = (None if p is None else operators.broadcast_to(p, shape) for p in parameters)
+    return cast(_standardize(x, centre, spread, epsilon, scale, offset), original.dtype)
 
 
 @op
@@ -87,10 +118,9 @@ def layer_normalization(
     original = floating(x)
     x = _compute(original)
     axes = axes_of(axis, x.ndim, "layer_normalization")
-    centre = mean(x, axes, True)
-    centred = x - centre
-    factor = primitives.rsqrt(mean(centred * centred, axes, True) + (EPSILON if epsilon is None else epsilon))
-    y = (x if rms_scaling else centred) * factor
+    centre, spread = _moments(x, axes)
+    epsilon = EPSILON if epsilon is None else epsilon
+    y = x * primitives.rsqrt(spread + epsilon) if rms_scaling else _standardize(x, centre, spread, epsilon)
     if gamma is not None:
         y = y * _along(x, gamma, axes, "layer_normalization")
     if beta is not None and not rms_scaling:

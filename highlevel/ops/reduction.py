@@ -130,8 +130,38 @@ def var(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """The variance: the mean of squared distances from the mean, in two passes, so that large means cost no digits."""
     x = floating(x)
     wide = _wide(x)
-    centred = wide - mean(wide, axis, True)
-    return cast(mean(centred * centred, axis, keepdims), x.dtype)
+    axes = axes_of(axis, x.ndim, "var")
+    found = squared_distance(wide, mean(wide, axes, True), axes)
+    return cast(found if keepdims else operators.reshape(found, _left(x.shape, axes)), x.dtype)
+
+
+def _left(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for a, n in enumerate(shape) if a not in axes)
+
+
+def squared_distance(x: Any, centre: Any, axes: tuple[int, ...], counted: Any = None, count: Any = None) -> Any:
+    """The mean of (x − centre)² over axes, where `centre` is the mean of x; both have the axes with size 1.
+
+    counted, count: which elements count (bool, like x), and how many they are for each result; all of them without
+
+    By the mean it has no derivative, since distances from it add up to zero: that is not left to be found out by adding
+    them up in each step.
+    """
+    number = math.prod(x.shape[a] for a in axes)
+
+    def shared(total: Any) -> Any:
+        if count is not None:
+            return total / count
+        return total * (1.0 / number) if number else total / 0.0
+
+    def function(_: Any) -> tuple[Any, Any]:
+        gap = x - centre
+        if counted is not None:
+            gap = primitives.select(counted, gap, operators.zeros_like(gap))
+        total = operators.reshape(primitives.reduce_sum(gap * gap, axes=axes), centre.shape)
+        return shared(total), lambda g: 2.0 * shared(g) * gap
+
+    return control.custom_gradient(function)(x)
 
 
 @op

@@ -160,3 +160,31 @@ def test_a_graph_that_would_gain_nothing_keeps_its_layout() -> None:
 
     graph, _ = trace_graph(function, [spec((4, 3))])
     assert run_passes(graph) is graph
+
+
+REDUCING = ("reduce_sum", "reduce_max")
+
+
+@pytest.mark.parametrize(
+    ("normalize", "shape", "most"),
+    [
+        # Σ x and Σ (x − m)²; Σ g and Σ g·(x − m), which are the gradients of offset and scale as well
+        (L.BatchNormalization, (8, 6, 6, 5), 4),
+        # the same for each row, of g · γ; and the gradients of offset and scale, over the others
+        (L.LayerNormalization, (8, 6, 6, 5), 6),
+        (L.RMSNormalization, (8, 6, 6, 5), 3),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_passes_over_activations(normalize: Any, shape: Any, most: int) -> None:
+    layer = normalize()
+    layer.build(shape)
+
+    def step(x: Symbol, g: Symbol) -> list[Symbol]:
+        y = layer(x, training=True) if normalize is L.BatchNormalization else layer(x)
+        return [y, *gradients(y, [x, *layer.trainable_variables], g)]
+
+    graph, _ = trace_graph(step, [spec(shape, "float32")] * 2)
+    size = int(np.prod(shape))
+    totals = [n for n in run_passes(graph).nodes() if n.name in REDUCING and n.inputs[0].spec.size == size]
+    assert len(totals) == most
