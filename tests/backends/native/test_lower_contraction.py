@@ -230,8 +230,9 @@ def test_sizes_in_pairs(target: Target, rng: np.random.Generator, m: int) -> Non
 
 @pytest.mark.soak
 @pytest.mark.parametrize("m", range(71))
-def test_all_sizes(target: Target, rng: np.random.Generator, m: int) -> None:
-    check_sizes([(m, n, k) for n in range(71) for k in range(71)], target, rng)
+def test_all_rows_and_columns(target: Target, rng: np.random.Generator, m: int) -> None:
+    """With every fifth reduction; the generator itself is tried with all."""
+    check_sizes([(m, n, k) for n in range(71) for k in range((m + n) % 5, 71, 5)], target, rng)
 
 
 def test_views_with_offsets_and_gaps(target: Target, rng: np.random.Generator) -> None:
