@@ -164,7 +164,8 @@ def gelu(x: Any, approximate: bool = True) -> Any:
     """x·Φ(x), with the normal distribution function Φ or its approximation by tanh."""
     x = floating(x)
     if approximate:
-        return 0.5 * x * (1.0 + primitives.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+        slope = math.sqrt(2.0 / math.pi)
+        return 0.5 * x * (1.0 + primitives.tanh(x * (slope + slope * 0.044715 * (x * x))))
     return 0.5 * x * (1.0 + primitives.erf(x * math.sqrt(0.5)))
 
 
@@ -226,8 +227,10 @@ def keep(y: Any, x: Any, axes: tuple[int, ...]) -> Any:
     return operators.reshape(y, tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
 
 
-def _centred(x: Any, axes: tuple[int, ...]) -> Any:
-    return x - keep(finite_or_zero(primitives.reduce_max(x, axes=axes)), x, axes)
+def centred(x: Any, axes: tuple[int, ...]) -> Any:
+    """x less its maximum, by which no result may depend: no gradient flows through the maximum."""
+    top = finite_or_zero(primitives.reduce_max(control.stop_gradient(x), axes=axes))
+    return x - keep(top, x, axes)
 
 
 @op
@@ -238,7 +241,7 @@ def softmax(x: Any, axis: Any = -1) -> Any:
 
 
 def _softmax(x: Any, *, axes: tuple[int, ...]) -> Any:
-    e = primitives.exp(_centred(x, axes))
+    e = primitives.exp(centred(x, axes))
     return e / keep(primitives.reduce_sum(e, axes=axes), x, axes)
 
 
@@ -256,7 +259,7 @@ def log_softmax(x: Any, axis: Any = -1) -> Any:
 
 
 def _log_softmax(x: Any, *, axes: tuple[int, ...]) -> Any:
-    x = _centred(x, axes)
+    x = centred(x, axes)
     return x - keep(primitives.log(primitives.reduce_sum(primitives.exp(x), axes=axes)), x, axes)
 
 

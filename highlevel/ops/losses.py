@@ -9,7 +9,7 @@ from highlevel.ir import operators, primitives
 from highlevel.ir.dtypes import int32
 from highlevel.ir.operators import cast, operand
 
-from .activation import log_softmax, softplus
+from .activation import centred, log_softmax, softplus
 from .arguments import floating, normalize_axis
 from .registry import op
 
@@ -72,9 +72,18 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
             "sparse_categorical_crossentropy: labels do not fit", got=f"labels {y.spec}, output {p.spec}",
             expected=f"labels of shape {kept}", hint="one-hot labels belong to categorical_crossentropy",
         )  # fmt: skip
-    log_p = _log_probabilities(p, axis, from_logits)
-    labels = operators.reshape(cast(y, int32), (*kept[:axis], 1, *kept[axis:]))
-    here = primitives.equal(
-        operators.broadcast_to(labels, p.shape), primitives.iota(shape=p.shape, axis=axis, dtype=int32)
-    )
-    return -primitives.reduce_sum(primitives.select(here, log_p, operators.zeros_like(log_p)), axes=(axis,))
+    labels = cast(y, int32)
+    places = operators.broadcast_to(operators.reshape(labels, (*kept[:axis], 1, *kept[axis:])), p.shape)
+    here = primitives.equal(places, primitives.iota(shape=p.shape, axis=axis, dtype=int32))
+
+    def named(values: Any) -> Any:
+        """Of each row the value that the label names: what is left to compute is one number per row."""
+        return primitives.reduce_sum(primitives.select(here, values, operators.zeros_like(values)), axes=(axis,))
+
+    if from_logits:
+        p = centred(p, (axis,))
+        loss = primitives.log(primitives.reduce_sum(primitives.exp(p), axes=(axis,))) - named(p)
+    else:
+        loss = -primitives.log(clipped(named(p) / primitives.reduce_sum(p, axes=(axis,))))
+    names_one = primitives.bit_and(operators.less_equal(0, labels), operators.less(labels, p.shape[axis]))
+    return primitives.select(names_one, loss, operators.zeros_like(loss))

@@ -13,6 +13,7 @@ from highlevel.backends.interpreter import NumpyBackend
 from highlevel.backends.native.passes.check import check_pass, check_shapes, count_nodes
 from highlevel.backends.native.passes.layout import elements_transposed
 from highlevel.backends.native.passes.pipeline import ROUNDS, PassOptions, PassReport, run_passes
+from highlevel.backends.native.schedule.fuse import plan_fusion
 from highlevel.ir import Graph, Symbol, Tensor, control, gradients, trace_graph
 from highlevel.ir.spec import spec
 
@@ -188,3 +189,19 @@ def test_passes_over_activations(normalize: Any, shape: Any, most: int) -> None:
     size = int(np.prod(shape))
     totals = [n for n in run_passes(graph).nodes() if n.name in REDUCING and n.inputs[0].spec.size == size]
     assert len(totals) == most
+
+
+def test_passes_over_logits() -> None:
+    """The loss and its gradient, softmax less one-hot: maximum, total and what the label names, in one kernel of rows."""
+
+    def step(x: Symbol, labels: Symbol) -> list[Symbol]:
+        loss = hl.ops.mean(hl.ops.sparse_categorical_crossentropy(labels, x, from_logits=True))
+        return [loss, *gradients(loss, [x])]
+
+    graph, _ = trace_graph(step, [spec((64, 10), "float32"), spec((64,), "int32")])
+    after = run_passes(graph)
+    whole = [n.name for n in after.nodes() if n.primitive and any(s.spec.size == 640 for s in n.inputs)]
+    assert sorted(name for name in whole if name in REDUCING) == ["reduce_max", "reduce_sum", "reduce_sum"]
+    assert (whole.count("exp"), whole.count("log"), whole.count("div")) == (1, 0, 0)
+    kernels = plan_fusion(after).kernels
+    assert [len(kernel.stages) for kernel in kernels if kernel.columns and len(kernel.outputs) > 1] == [3]
