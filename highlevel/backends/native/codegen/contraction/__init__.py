@@ -14,7 +14,7 @@ Where to read: `blocking` for the ideas, `microkernel` for the tile in registers
 lattices, `called` for what a phase depends on.
 """
 
-from .blocking import Cut, Gemm, GemmPlan, Matrix, plan_gemm
+from .blocking import GemmPlan, plan_gemm
 from .called import helpers_of, part_of_plan
 from .conv import emit_conv, emit_conv_pack, emit_conv_phase, plan_conv, plan_conv_input_grad
 from .convolution import ConvPlan
@@ -22,7 +22,9 @@ from .finish import Epilogue
 from .gemm import emit_gemm, emit_gemm_phase, emit_pack, packed_bytes, phase_names
 from .geometry import Conv
 from .helpers import Helper, Helpers, helper_module
-from .kernel_grad import KernelGradPlan, emit_conv_kernel_grad, emit_kernel_grad_phase, plan_conv_kernel_grad
+from .kernel_grad import emit_conv_kernel_grad, emit_kernel_grad_phase
+from .kernel_grad_plan import KernelGradPlan, plan_conv_kernel_grad
+from .products import Cut, Gemm, Matrix
 
 __all__ = [
     "Conv",

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
-from .blocking import Cut, GemmPlan, Matrix
+from .blocking import GemmPlan
 from .convolution import ConvPlan
 from .finish import Epilogue, Finish
 from .geometry import Conv
 from .helpers import Helper
-from .kernel_grad import KernelGradPlan
+from .kernel_grad_plan import KernelGradPlan
 from .packing import Copy
+from .products import Cut, Matrix
 
 Plan = GemmPlan | ConvPlan | KernelGradPlan
 ONE = Cut(1, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .band import BandCopy
-from .blocking import GemmPlan, Target, plan_gemm
+from .blocking import GemmPlan, plan_gemm
 from .convolution import ConvPlan, Lattice, plan_lattices
 from .finish import Epilogue, Finish
 from .gemm import emit_gemm, emit_pack, phase_names
@@ -17,6 +17,7 @@ from .geometry import Conv
 from .helpers import Helpers, place
 from .microkernel import MicroKernel, Steps
 from .packing import ALL, Copy
+from .products import Target
 from .values import I1, I64, Builder, Value, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 

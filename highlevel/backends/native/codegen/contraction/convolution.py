@@ -14,19 +14,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .band import Band
-from .blocking import (
-    L2_BYTES,
-    UNIT_FLOPS,
-    Cut,
-    Matrix,
-    Target,
-    aligned,
-    choose_tiles,
-    converts_halves,
-    runs_of_panels,
-)
+from .blocking import L2_BYTES, UNIT_FLOPS, aligned, choose_tiles, converts_halves, runs_of_panels
 from .geometry import Axes, Conv, forward_axes, gradient_axes
 from .microkernel import Level, MicroKernel
+from .products import Cut, Matrix, Target
 from .values import Vectors, computed_in
 
 BAND_BYTES = L2_BYTES // 4

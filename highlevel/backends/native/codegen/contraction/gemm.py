@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .blocking import GemmPlan, Matrix
+from .blocking import GemmPlan
 from .convolution import ConvPlan
 from .finish import Epilogue, Finish
 from .helpers import Helpers, place
 from .microkernel import Level, Steps
 from .packing import ALL
+from .products import Matrix
 from .values import I1, I64, Builder, Value, counted, larger, smaller
 from .work import Share, define, digits, linear, piece_range, piece_start, reserve, shifted
 

@@ -21,7 +21,7 @@ from typing import Literal
 
 from highlevel.ir.dtypes import DType, float32
 
-from .blocking import Gemm
+from .products import Gemm
 
 
 @dataclass(frozen=True, slots=True)

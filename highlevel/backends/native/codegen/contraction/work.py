@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from .blocking import Cut
+from .products import Cut
 from .values import I32, I64, POINTER, VOID, Builder, Value, Vectors, larger
 
 
