@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 from highlevel.errors import ArgumentError, ShapeError
 from highlevel.ir import operators, primitives
-from highlevel.ir.dtypes import int32
+from highlevel.ir.dtypes import int32, int64
 from highlevel.ir.operators import cast, match, operand
 
 from ..linalg import solve
@@ -70,18 +71,22 @@ def _neighbours(place: Any, order: int) -> list[tuple[Any, Any]]:
 
 
 def _read(x: Any, index: list[Any], fill_mode: str, fill_value: float) -> Any:
-    """x at integer places, which may lie outside."""
-    inside = None
-    columns = []
-    for place, size in zip(index, x.shape, strict=True):
+    """x at integer places, which may lie outside; rows of the last axes, if there are fewer indices than axes."""
+    inside: Any = None
+    at: Any = None  # the place in all the indexed axes together, so that one number is looked up
+    number = int32 if math.prod(x.shape[: len(index)]) < 2**31 else int64
+    for place, size in zip(index, x.shape, strict=False):
         if fill_mode == "constant":
             within = operators.less_equal(0, place) & operators.less(place, size)
             inside = within if inside is None else inside & within
-        columns.append(operators.reshape(_folded(place, size, fill_mode), *place.shape, 1))
-    stacked = columns[0] if len(columns) == 1 else primitives.concatenate(*columns, axis=columns[0].ndim - 1)
-    found = primitives.gather(x, stacked)
+        folded = cast(_folded(place, size, fill_mode), number)
+        at = folded if at is None else operators.add(operators.multiply(at, size), folded)
+    rest = x.shape[len(index) :]
+    found = primitives.gather(operators.reshape(x, -1, *rest), operators.reshape(at, *at.shape, 1))
     if inside is None:
         return found
+    if found.ndim > inside.ndim:
+        inside = operators.broadcast_to(operators.reshape(inside, *inside.shape, 1), found.shape)
     return primitives.select(inside, found, operators.full(found.shape, float(fill_value), found.dtype))
 
 
@@ -101,7 +106,7 @@ def _folded(place: Any, size: int, fill_mode: str) -> Any:
 
 
 # Transformations -------------------------------------------------------------------------------------------------
-def _sampled(
+def sampled(
     images: Any, name: str, interpolation: str, fill_mode: str, fill_value: float, data_format: str | None,
     locate: Callable[[Any, Any, Any, Any], tuple[Any, Any]],
 ) -> Any:  # fmt: skip
@@ -111,27 +116,24 @@ def _sampled(
         raise ArgumentError(
             f"{name}: unknown interpolation", got=repr(interpolation), expected="'nearest' or 'bilinear'"
         )
-    batch, height, width, channels = x.shape
+    batch, height, width, _ = x.shape
     shape = (batch, height, width, 1)
     dtype = widened(x).dtype
-    number = primitives.iota(shape=shape, axis=0, dtype=dtype)
     row, column = (primitives.iota(shape=shape, axis=axis, dtype=dtype) for axis in (1, 2))
-    at_x, at_y = locate(column, row, dtype, shape)
-    # Channels follow their pixel: the places are computed once, and read for each of them.
-    full = (batch, height, width, channels)
-    channel = primitives.iota(shape=full, axis=3, dtype=dtype)
-    rows = [operators.broadcast_to(v, full) for v in (number, at_y, at_x)]
-    return back(_pixels(x, rows, channel, ORDERS[interpolation], fill_mode, fill_value))
+    at_x, at_y = (operators.reshape(place, shape[:3]) for place in locate(column, row, dtype, shape))
+    return back(_pixels(x, at_y, at_x, ORDERS[interpolation], fill_mode, fill_value))
 
 
-def _pixels(x: Any, rows: list[Any], channel: Any, order: int, fill_mode: str, fill_value: float) -> Any:
+def _pixels(x: Any, at_y: Any, at_x: Any, order: int, fill_mode: str, fill_value: float) -> Any:
+    """Pixels of images at places (batch, height, width): one look-up for all channels of a pixel."""
     values, total = widened(x), None
-    number, at_y, at_x = rows
-    exact = [cast(number, int32), cast(channel, int32)]
+    number = primitives.iota(shape=at_y.shape, axis=0, dtype=int32)
     for y, share_y in _neighbours(at_y, order):
         for across, share_x in _neighbours(at_x, order):
-            part = _read(values, [exact[0], y, across, exact[1]], fill_mode, fill_value)
-            part = part if share_y is None else part * (share_y * share_x)
+            part = _read(values, [number, y, across], fill_mode, fill_value)
+            if share_y is not None:
+                share = operators.reshape(share_y * share_x, *share_y.shape, 1)
+                part = part * operators.broadcast_to(share, part.shape)
             total = part if total is None else total + part
     return in_type(total, x.dtype)
 
@@ -156,7 +158,7 @@ def affine_transform(
 
     if fill_mode not in FILL_MODES:
         raise ArgumentError("affine_transform: unknown fill_mode", got=repr(fill_mode), expected=", ".join(FILL_MODES))
-    return _sampled(images, "affine_transform", interpolation, fill_mode, fill_value, data_format, locate)
+    return sampled(images, "affine_transform", interpolation, fill_mode, fill_value, data_format, locate)
 
 
 def _per_image(t: Any, i: int, dtype: Any) -> Any:
@@ -190,7 +192,7 @@ def perspective_transform(
         depth = form(c[6], c[7], 1.0)
         return operators.divide(form(*c[:3]), depth), operators.divide(form(*c[3:6]), depth)
 
-    return _sampled(images, "perspective_transform", interpolation, "constant", fill_value, data_format, locate)
+    return sampled(images, "perspective_transform", interpolation, "constant", fill_value, data_format, locate)
 
 
 def _homography(start: Any, end: Any) -> Any:

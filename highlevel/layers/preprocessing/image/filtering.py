@@ -8,7 +8,7 @@ import numpy as np
 
 from highlevel import ops, random
 from highlevel.errors import ArgumentError
-from highlevel.ops.image.warping import _sampled as sampled
+from highlevel.ops.image.warping import sampled
 
 from . import boxes as bounding_boxes
 from .base import RandomImageLayer, Shape, between, chance, choice, factor_range, per_image
