@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -218,24 +219,58 @@ def get(identifier: Any, kind: str) -> Any:
     )
 
 
+# Layers in several places ---------------------------------------------------------------------------------------------
+class _Sharing(threading.local):
+    """Layers that the outermost description has met so far: written, by identity; read, by number."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.written: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self.read: dict[int, Any] = {}
+
+    def __enter__(self) -> _Sharing:
+        self.depth += 1
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.depth -= 1
+        if not self.depth:
+            self.written, self.read = {}, {}
+
+
+_sharing = _Sharing()
+
+
 # Data ----------------------------------------------------------------------------------------------------------------
 def serialize(thing: Any) -> Any:
-    """A description of an object in plain data."""
-    if isinstance(thing, Configurable):
-        name, cls = thing.registered_name or None, type(thing)
-        known = CLASSES.get(thing.kind, {}).get(name or cls.__name__)
-        if known is not None and known is not cls and _is_ours(known):
-            raise ArgumentError(
-                f"the class {cls.__name__} has the name of one of this library, so a file could not tell them apart",
-                hint="decorate it with @hl.register_serializable(), or call it otherwise",
-            )
-        return {
-            "module": f"highlevel.{thing.kind}",
-            "class_name": type(thing).__name__,
-            "config": thing.get_config(),
-            "registered_name": name,
-        }
-    return to_data(thing)
+    """A description of an object in plain data. A layer that occurs more than once in it has a `shared_object_id`."""
+    if not isinstance(thing, Configurable):
+        return to_data(thing)
+    with _sharing:
+        if id(thing) in _sharing.written:
+            _, description = _sharing.written[id(thing)]
+            description.setdefault("shared_object_id", 1 + list(_sharing.written).index(id(thing)))
+            return dict(description)
+        description = _describe(thing)
+        if thing.kind == "layer":
+            _sharing.written[id(thing)] = thing, description
+        return description
+
+
+def _describe(thing: Configurable) -> dict[str, Any]:
+    name, cls = thing.registered_name or None, type(thing)
+    known = CLASSES.get(thing.kind, {}).get(name or cls.__name__)
+    if known is not None and known is not cls and _is_ours(known):
+        raise ArgumentError(
+            f"the class {cls.__name__} has the name of one of this library, so a file could not tell them apart",
+            hint="decorate it with @hl.register_serializable(), or call it otherwise",
+        )
+    return {
+        "module": f"highlevel.{thing.kind}",
+        "class_name": type(thing).__name__,
+        "config": thing.get_config(),
+        "registered_name": name,
+    }
 
 
 def to_data(value: Any) -> Any:
@@ -313,4 +348,12 @@ def deserialize(
     if registered in known or (registered and ">" in registered and name not in (custom_objects or {})):
         name = registered  # a class of a user is that class or none, whatever else has its name
     cls = _lookup(known, name, kind or "class")
-    return cls.from_config(description.get("config", {}))
+    number = description.get("shared_object_id")
+    number = number if isinstance(number, int) else None
+    with _sharing:
+        found = None if number is None else _sharing.read.get(number)
+        if type(found) is not cls:
+            found = cls.from_config(description.get("config", {}))
+        if number is not None:
+            _sharing.read[number] = found
+        return found

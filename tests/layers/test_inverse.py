@@ -56,6 +56,17 @@ def test_in_a_model(rng, tmp_path):
     np.testing.assert_array_equal(hl.models.load_model(tmp_path / "m.keras")(x), model(x))
 
 
+def test_a_saved_model_shares_the_weights(rng, tmp_path):
+    start = hl.Input((9, 9, 3))
+    conv = hl.layers.Conv2D(4, 3)
+    model = hl.Model(start, hl.layers.Inverse(conv)([conv(start), start]))
+    x = rng.normal(size=(2, 9, 9, 3)).astype("float32")
+    model.save(tmp_path / "m.keras")
+    copy = hl.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(copy(x), model(x))
+    assert [w.path for w in copy.weights] == [w.path for w in model.weights] and len(copy.weights) == 2
+
+
 def test_what_cannot_be():
     inverse = hl.layers.Inverse(hl.layers.MaxPooling1D(2))
     x = np.ones((2, 6, 1), "float32")

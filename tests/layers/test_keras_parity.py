@@ -66,6 +66,15 @@ def test_arguments_are_those_of_keras(twin):
             assert same_default(ours[argument], theirs[argument]), argument
 
 
+def test_every_difference_is_one():
+    """An argument that is Keras's by now needs no reason."""
+    for key in DIFFERENCES:
+        names = [key[0]] if isinstance(key, tuple) else twin_names()
+        argument = key[1] if isinstance(key, tuple) else key
+        pairs = [[parameters(getattr(lib.layers, n).__init__) for lib in (hl, keras)] for n in names]
+        assert any(argument in theirs and ours.get(argument, "none") != theirs[argument] for ours, theirs in pairs), key
+
+
 def same_default(ours: Any, theirs: Any) -> bool:
     """Whether two defaults mean the same: 1 and (1, 1) for two axes, say."""
     if ours is EMPTY or theirs is EMPTY:
