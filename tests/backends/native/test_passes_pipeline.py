@@ -192,7 +192,7 @@ def test_passes_over_activations(normalize: Any, shape: Any, most: int) -> None:
 
 
 def test_passes_over_logits() -> None:
-    """The loss and its gradient, softmax less one-hot: maximum, total and what the label names, in one kernel of rows."""
+    """The loss and its gradient, softmax less one-hot: three totals of each row, in one kernel."""
 
     def step(x: Symbol, labels: Symbol) -> list[Symbol]:
         loss = hl.ops.mean(hl.ops.sparse_categorical_crossentropy(labels, x, from_logits=True))

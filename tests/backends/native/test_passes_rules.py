@@ -96,6 +96,20 @@ WRONG = [
         lambda x, P, Q: transpose(x, axes=tuple(Q[axis] for axis in P)) if len(P) > 2 else None,
     ),
     Rule("reshape is transpose", lambda x, P: transpose(x, axes=P), lambda x, root: reshape(x, shape=root.shape)),
+    Rule(
+        "Σ g · (x − m) → Σ g · x − Σ g · m",
+        lambda g, x, m, A: reduce_sum(g * (x - m), axes=A),
+        lambda g, x, m, A: reduce_sum(g * x, axes=A) - reduce_sum(g * m, axes=A),
+        "reassociating",
+        lambda x: x.dtype == "float32",
+    ),
+    Rule(  # right for all special numbers
+        "Σ (x − y) · (x + y) → Σ (x · x − y · y)",
+        lambda x, y, A: reduce_sum((x - y) * (x + y), axes=A),
+        lambda x, y, A: reduce_sum(x * x - y * y, axes=A),
+        "reassociating",
+        lambda x: x.dtype == "float32",
+    ),
     Rule("Σ x · c → c · Σ x", lambda x, C, A: reduce_sum(x * C, axes=A), lambda x, C, A: reduce_sum(x, axes=A) * C),
 ]
 

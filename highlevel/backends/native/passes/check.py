@@ -78,6 +78,14 @@ def adversarial(spec: Spec, rng: np.random.Generator, *, overflow: bool = True) 
         return np.asarray(np.where(some, rng.choice(np.array(numbers), spec.shape), plain)).astype(dtype.numpy)
 
 
+def far_from_zero(spec: Spec, rng: np.random.Generator) -> Any:
+    """Numbers near one another and far from zero: what is taken apart here before they are subtracted, is lost."""
+    if not spec.dtype.is_float:
+        return draw(spec, rng)
+    centre = rng.choice([-4096.0, 1.0, 4096.0])
+    return np.asarray(centre + rng.standard_normal(spec.shape)).astype(spec.dtype.numpy)
+
+
 # Comparison ----------------------------------------------------------------------------------------------------------
 def differ(got: Any, expected: Any, kind: str, tolerance: float = TOLERANCE, scale: float = 0.0) -> str | None:
     """What is wrong with an array, or None, by the promise of a kind of rule; `scale`: size of what may cancel."""

@@ -14,13 +14,14 @@ import numpy as np
 from highlevel.errors import ArgumentError, HighlevelError
 from highlevel.ir.graph import Graph
 
-from .check import TOLERANCE, adversarial, check_shapes, differ, draw, evaluate, widened
+from .check import TOLERANCE, adversarial, check_shapes, differ, draw, evaluate, far_from_zero, widened
 from .pattern import Rule
 from .pipeline import USER_RULES
 from .sampling import instances
 
 INSTANCES = 24  # programs that a rule is tried on
 DRAWS = 4  # sets of values for each
+DIGITS_LOST = 16.0  # how many times the pattern's own error a rule may make, beside a few roundings of the result
 _MODERATE = 300.0  # of which exponentials are finite in float64: what is not a number then, is not defined
 _SUMS = {"reduction": 1, "contraction": 2, "convolution": 2}  # families that add up, and how many factors a term has
 
@@ -59,10 +60,35 @@ def verify_rule(rule: Rule, *, seed: int = 0, count: int = INSTANCES) -> int:
                     got=wrong,
                     expected=f"what the pattern gives for {_shown(before, values)}",
                 )
+        _check_digits(rule, before, after, rng)
         tried += 1
     if not tried:
         raise ArgumentError(f"rule {rule.name!r} could not be tried", expected="a pattern that some program matches")
     return tried
+
+
+def _check_digits(rule: Rule, before: Graph, after: Graph, rng: np.random.Generator) -> None:
+    """Raises if numbers far from zero cost the replacement digits that they do not cost the pattern: it cancels.
+
+    Σ g · (x − m) and Σ g · x − m · Σ g are equal but for rounding: the rounding of x − m, or of much larger products.
+    """
+    compared = [*before.results, *(symbol for symbol in before.inputs if symbol.dtype.is_float)]
+    if rule.kind != "reassociating" or any(symbol.dtype != "float32" for symbol in compared):
+        return  # a stabilizing one has to be nearer anyway
+    values = [far_from_zero(symbol.spec, rng) for symbol in before.inputs]
+    wide = [value.astype(np.float64) if value.dtype == np.float32 else value for value in values]
+    with np.errstate(all="ignore"):
+        ((old,), (new,), (true,)) = evaluate(before, values), evaluate(after, values), evaluate(widened(before), wide)
+        sure = np.isfinite(true) & np.isfinite(old) & np.isfinite(new)
+        sizes, old_error, new_error = (np.abs(np.where(sure, v, 0.0)) for v in (true, old - true, new - true))
+        largest, allowed = (np.max(v, initial=0.0) for v in (sizes, DIGITS_LOST * old_error))
+        allowed += TOLERANCE * float(np.finfo(np.float32).eps) * largest
+    if np.max(new_error, initial=0.0) > allowed:
+        raise ArgumentError(
+            f"rule {rule.name!r} does not hold ({rule.kind}): it loses digits",
+            got=f"an error of {np.max(new_error):.3g}, where that of the pattern is {np.max(old_error):.3g}",
+            expected=f"what the pattern gives for {_shown(before, values)}",
+        )
 
 
 def _shown(graph: Graph, values: Any) -> str:
