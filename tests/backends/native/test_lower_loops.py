@@ -6,6 +6,7 @@ import ctypes
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def batch_norm(count: int, channels: int, elements: bool = True) -> LoopKernel:
     scaled = term("mul", centred, factor)
     stages = (
         Stage("t0", "sum", x, FLOAT, FLOAT),
-        Stage("t1", "sum", term("mul", centred, centred), FLOAT, FLOAT),
+        Stage("t1", "sum", term("mul", centred, centred), FLOAT, FLOAT, "t0"),
     )
     outputs = [output("mean", (channels,), mean, c, per_element=False)]
     outputs.append(output("var", (channels,), variance, c, per_element=False))
@@ -138,7 +139,7 @@ def layer_norm(rows: int, columns: int) -> LoopKernel:
     centred = term("sub", x, term("mul", Total("t0", FLOAT), number(1.0 / columns)))
     stages = (
         Stage("t0", "sum", x, FLOAT, FLOAT),
-        Stage("t1", "sum", term("mul", centred, centred), FLOAT, FLOAT),
+        Stage("t1", "sum", term("mul", centred, centred), FLOAT, FLOAT, "t0"),
     )
     y = term("mul", term("div", centred, term("sqrt", Total("t1", FLOAT))), at("g", (columns,), c))
     outputs = (
@@ -342,6 +343,35 @@ def test_what_needs_no_total_is_stored_in_the_first_pass() -> None:
     assert len(task_of(relu_gradient(40, 33)).phases) == 1
     assert ("dx", "x") in task_of(relu_gradient(40, 33)).in_place
     assert ("dx", "x") not in task_of(relu_gradient(40, 33, squares=True)).in_place
+
+
+VARIANCES = {  # name: (kernel, axis of the columns)
+    "side by side": (batch_norm(8 * 28 * 28, 33), 0),
+    "a prime number": (batch_norm(10007, 50), 0),
+    "along": (layer_norm(3, 100_003), 1),
+}
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(0.0, 1.0), (1000.0, 1e-2), (-1e4, 1.0), (3.1, 0.0)])
+@pytest.mark.parametrize("case", VARIANCES)
+def test_squares_about_the_mean_in_one_pass(case: str, mean: float, deviation: float, rng: np.random.Generator) -> None:
+    """Beside float64, no worse than two passes over memory: also when the mean is far from 0."""
+    whole, axis = VARIANCES[case]
+    count, columns = whole.rows[0][1], whole.columns[0][1]
+    name, place = next(stage.name for stage in whole.stages if stage.centre), whole.outputs[1].place
+    kernel = replace(whole, outputs=(Output(Buffer("q", (count,), FLOAT), place, Total(name, FLOAT), False),))
+    x = (mean + deviation * rng.standard_normal((count, columns) if axis else (columns, count))).astype("float32")
+    expected = np.sum((x - np.mean(x, axis, np.float64, keepdims=True)) ** 2, axis)
+    errors = []
+    for passes in (1, 2):
+        stages = tuple(replace(stage, centre=stage.centre if passes == 1 else None) for stage in kernel.stages)
+        task = task_of(replace(kernel, stages=stages))
+        assert len(task.phases) == 2 * passes
+        found = np.empty(count, "float32")
+        run(task, {"x": x, "q": found})
+        errors.append(np.max(np.abs(found - expected)))
+    assert errors[0] <= 1.1 * errors[1] + 4 * np.spacing(np.float32(np.max(expected)))
+    assert errors[0] <= 1e-3 * np.max(expected) + columns * (16 * np.spacing(np.float32(mean))) ** 2
 
 
 IN_PLACE = ["adam", "gradient", "gradient, then squares, small", "gradient along rows"]

@@ -7,22 +7,23 @@ over much memory but has few rows, or rows that lie side by side, becomes
     totals            the pieces of each row are combined, in their order; outputs per row
     elements          outputs per element, with totals loaded; axes in the order of memory
 
-once for each level of totals that need each other. How columns are cut depends on shapes alone, so results do not
-depend on the number of threads.
+once for each level of totals that need each other. Squares about a mean are totalled in the pass of the mean, about
+that of their piece – which is in the cache –, and put together by what the means differ. How columns are cut depends
+on shapes alone, so results do not depend on the number of threads.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from highlevel.ir import DType
+from highlevel.ir import REGISTRY, DType
 
 from ..codegen import indexing as ix
 from .collapse import Axis, axes_of, coefficient, collapse, cut, map_terms, substitute
-from .kernel import Buffer, Choose, Load, LoopKernel, Number, Output, Stage, Term, Total, walk
+from .kernel import Apply, Buffer, Choose, Load, LoopKernel, Number, Output, Stage, Term, Total, walk
 
 SMALL = 1 << 15  # elements that are not worth a second phase
 PIECE = 1 << 15  # elements of a piece, about
@@ -66,12 +67,13 @@ def style_of(kernel: LoopKernel) -> str:
     return "across" if _count(kernel.columns) <= TAPS else "down"
 
 
-def levels_of(stages: Sequence[Stage]) -> list[list[Stage]]:
-    """Stages that can run at the same time, since none uses another."""
+def levels_of(stages: Sequence[Stage], *, with_centres: bool = False) -> list[list[Stage]]:
+    """Stages that can run at the same time, since none uses another, but – `with_centres` – squares their mean."""
     depth: dict[str, int] = {}
     for stage in stages:
         used = [node.name for node in walk(stage.term) if isinstance(node, Total)]
-        depth[stage.name] = 1 + max((depth[name] for name in used), default=-1)
+        centre = stage.centre if with_centres else None
+        depth[stage.name] = max((depth[name] + (name != centre) for name in used), default=0)
     count = max(depth.values(), default=-1) + 1
     return [[stage for stage in stages if depth[stage.name] == level] for level in range(count)]
 
@@ -153,7 +155,7 @@ class _Phases:
     """Builds the kernels of a kernel with totals."""
 
     def __init__(self, kernel: LoopKernel, style: str) -> None:
-        self.kernel = kernel
+        self.kernel = _without_casts(kernel)
         self.rows = _count(kernel.rows)
         self.row = ix.ravel([ix.var(*axis) for axis in kernel.rows], [size for _, size in kernel.rows])
         self.once = tuple(output for output in kernel.outputs if not output.per_element)
@@ -174,7 +176,7 @@ class _Phases:
         return divisor_near(size, wanted) or wanted
 
     def split(self) -> Split:
-        levels = levels_of(self.kernel.stages)
+        levels = levels_of(self.kernel.stages, with_centres=True)
         kernels: list[LoopKernel] = []
         for level in levels:
             kernels += self._level(level, self.early if level is levels[0] else (), last=level is levels[-1])
@@ -185,40 +187,50 @@ class _Phases:
 
     def _level(self, level: Sequence[Stage], early: tuple[Output, ...], last: bool) -> list[LoopKernel]:
         """The kernels that compute the totals of a level, and early outputs; after the last one, outputs per row."""
-        stages = tuple(replace(stage, term=self._loaded(stage.term)) for stage in level)
         mine = {stage.name for stage in level}
+        stages = tuple(replace(stage, term=self._loaded(stage.term, mine)) for stage in level)
         outputs = [replace(output, term=self._loaded(output.term, mine)) for output in self.once] if last else []
         for stage in level:
             if self._is_kept(stage, last):
                 total = self._new(f"total.{stage.name}", (self.rows,), stage)
                 outputs.append(Output(total, self.row, Total(stage.name, stage.result), False))
-        (axis, size), *inner = self.kernel.columns
-        if self.piece == size:
+        if self.piece == self.kernel.columns[0][1]:
             return [with_units(collapse(replace(self.kernel, stages=stages, outputs=(*early, *outputs))))]
+        return self._in_pieces(stages, early, outputs)
+
+    def _in_pieces(
+        self, stages: Sequence[Stage], early: Sequence[Output], outputs: Sequence[Output]
+    ) -> list[LoopKernel]:
+        """A kernel for totals of pieces, and one that combines them."""
+        (axis, size), *inner = self.kernel.columns
         pieces = -(-size // self.piece)
         piece = ix.var(f"{axis}p", pieces)
-        part = ix.add(ix.mul(piece, self.piece), ix.var(axis, self.piece))
-        if pieces * self.piece != size:
-            stages = tuple(replace(stage, term=_within(stage, axis, size)) for stage in stages)
         place = ix.add(ix.mul(piece, self.rows), self.row)
-        partial, combined = [], []
+        means = _Means(piece, self.piece, size, _count(inner))
+        terms = {stage.name: stage.term for stage in stages}
+        parts: list[Stage] = []
+        combined: list[Stage] = []
         for stage in stages:
-            wide = replace(stage, result=stage.dtype)
-            buffer = self._new(f"part.{stage.name}", (pieces, self.rows), wide)
-            partial.append(Output(buffer, place, Total(stage.name, stage.dtype), False))
-            combined.append(replace(stage, term=Load(buffer.name, place, stage.dtype)))
-        first = replace(
-            self.kernel,
-            rows=((f"{axis}p", pieces), *self.kernel.rows),
-            columns=((axis, self.piece), *inner),
-            stages=tuple(replace(stage, result=stage.dtype) for stage in stages),
-            outputs=early,
-        )
-        first = substitute(first, {axis: part})
-        second = replace(
-            self.kernel, columns=((f"{axis}p", pieces),), stages=tuple(combined), outputs=tuple(outputs)
-        )
-        return [collapse(replace(first, outputs=(*first.outputs, *partial))), collapse(second)]
+            more = means.of_piece(stage, terms[stage.centre]) if stage.centre else [stage]
+            parts += more
+            loads = [Load(f"part.{part.name}", place, part.dtype) for part in more]
+            term: Term = loads[0]
+            if stage.centre:
+                term = means.of_all(stage, Load(f"part.{stage.centre}", place, stage.dtype), *loads)
+            combined.append(replace(stage, term=term, centre=None))
+        partial: list[Output] = []
+        for i, part in enumerate(parts):
+            term = part.term if pieces * self.piece == size else _within(part, axis, size)
+            parts[i] = replace(part, term=term, result=part.dtype, centre=None)
+            buffer = self._new(f"part.{part.name}", (pieces, self.rows), parts[i])
+            partial.append(Output(buffer, place, Total(part.name, part.dtype), False))
+        rows = ((f"{axis}p", pieces), *self.kernel.rows)
+        first = replace(self.kernel, rows=rows, columns=((axis, self.piece), *inner), outputs=tuple(early))
+        first = replace(first, stages=tuple(parts))
+        first = substitute(first, {axis: ix.add(ix.mul(piece, self.piece), ix.var(axis, self.piece))})
+        first = replace(first, outputs=(*first.outputs, *partial))
+        second = replace(self.kernel, columns=rows[:1], stages=tuple(combined), outputs=tuple(outputs))
+        return [collapse(first), collapse(second)]
 
     def _new(self, name: str, shape: tuple[int, ...], stage: Stage) -> Buffer:
         self.buffers[name] = Buffer(name, shape, stage.result)
@@ -226,7 +238,8 @@ class _Phases:
 
     def _is_kept(self, stage: Stage, last: bool) -> bool:
         """Whether a total is needed after its level."""
-        terms = [other.term for other in self.kernel.stages] + [output.term for output in self.each]
+        terms = [other.term for other in self.kernel.stages if other.centre != stage.name]
+        terms += [output.term for output in self.each]
         terms += [] if last else [output.term for output in self.once]
         return any(isinstance(node, Total) and node.name == stage.name for term in terms for node in walk(term))
 
@@ -239,6 +252,57 @@ class _Phases:
             return node
 
         return map_terms(term, load)
+
+
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """Squares about the mean of all, from those about means of pieces.
+
+    A piece has `length` of the `size` steps along an axis, the last one may have fewer, and `inner` columns at each.
+    With s the sum of its n numbers, q that of their squares about m = s/n, r that of x − m – it would be 0 if m were
+    exact –, the squares about the mean M of all add up to q + δ·(2·r + n·δ), where δ = m − M.
+    """
+
+    piece: ix.Expr
+    length: int
+    size: int
+    inner: int
+
+    def of_piece(self, stage: Stage, x: Term) -> list[Stage]:
+        """q and r, where `stage` is to be the squares of all."""
+        rest = _apply("sub", x, self._mean(Total(str(stage.centre), stage.dtype)))
+        return [replace(stage, term=_apply("mul", rest, rest)), replace(stage, name=f"{stage.name}.rest", term=rest)]
+
+    def of_all(self, stage: Stage, s: Term, q: Term, r: Term) -> Term:
+        """What is to be added up to the squares about the mean of all."""
+        mean = _apply("mul", Total(str(stage.centre), stage.dtype), Number(1.0 / (self.size * self.inner), stage.dtype))
+        delta = _apply("sub", self._mean(s), mean)
+        more = _apply("add", _apply("add", r, r), _apply("mul", self._of_count(float, stage.dtype), delta))
+        return _apply("add", q, _apply("mul", delta, more))
+
+    def _mean(self, s: Term) -> Term:
+        return _apply("mul", s, self._of_count(lambda n: 1.0 / n, s.dtype))
+
+    def _of_count(self, function: Callable[[int], float], dtype: DType) -> Term:
+        """A function of the number of columns of a piece."""
+        pieces = -(-self.size // self.length)
+        whole = Number(function(self.length * self.inner), dtype)
+        rest = Number(function((self.size - (pieces - 1) * self.length) * self.inner), dtype)
+        return Choose((ix.Bound(self.piece, 0, pieces - 1),), whole, rest, dtype) if rest != whole else whole
+
+
+def _without_casts(kernel: LoopKernel) -> LoopKernel:
+    """The kernel with centres only where all is of one type."""
+    types = {stage.name: {stage.dtype, stage.result, stage.term.dtype} for stage in kernel.stages}
+    stages = []
+    for stage in kernel.stages:
+        alike = stage.centre is not None and len(types[stage.name] | types[stage.centre]) == 1
+        stages.append(stage if alike else replace(stage, centre=None))
+    return replace(kernel, stages=tuple(stages))
+
+
+def _apply(name: str, *operands: Term) -> Term:
+    return Apply(REGISTRY[name], operands, (), operands[0].dtype)
 
 
 def _within(stage: Stage, axis: str, size: int) -> Term:
