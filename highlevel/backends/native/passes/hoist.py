@@ -17,6 +17,7 @@ from typing import Any
 from highlevel.ir.graph import Graph, Leaf, Node, Symbol, key_of
 
 from .driver import map_nodes
+from .facts import fill_value
 from .loops import Key, closed_over, has_loops
 from .terms import add, matmul, reshape, transpose
 
@@ -182,6 +183,7 @@ def _assembled(loop: _Loop, sums: dict[int, tuple[Any, int]], last: dict[int, tu
         outside = loop.sequence(a)
         left = flat(stacked[loop.row(a)] if outside is None else outside)
         product = matmul(transpose(left, axes=(1, 0)), flat(stacked[row]))
-        results[i] = add(node.inputs[loop.constants + i], product)
+        start = node.inputs[loop.constants + i]
+        results[i] = product if fill_value(start) == 0 else add(start, product)
     own = len(node.specs) - loop.carries
     return [*(results[i] for i in range(loop.carries)), *(stacked[place] for place in range(own))]
