@@ -9,7 +9,7 @@ from highlevel.ir import operators, primitives
 from highlevel.ir.dtypes import int32
 from highlevel.ir.operators import cast, operand
 
-from .activation import centred, log_softmax, softplus
+from .activation import centred, softplus
 from .arguments import floating, normalize_axis
 from .registry import op
 
@@ -29,12 +29,9 @@ def clipped(p: Any) -> Any:
     return primitives.minimum(primitives.maximum(p, low), high)
 
 
-def _log_probabilities(p: Any, axis: int, from_logits: bool) -> Any:
-    if from_logits:
-        return log_softmax(p, axis)
-    total = primitives.reduce_sum(p, axes=(axis,))
-    kept = operators.reshape(total, tuple(1 if a == axis else n for a, n in enumerate(p.shape)))
-    return primitives.log(clipped(p / kept))
+def _log_total(x: Any, axis: int) -> Any:
+    """log Σ eˣ of what is not large."""
+    return primitives.log(primitives.reduce_sum(primitives.exp(x), axes=(axis,)))
 
 
 @op
@@ -54,7 +51,12 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
     if p.ndim == 0:
         raise ShapeError("categorical_crossentropy: no classes", got=p.spec, expected="rank of at least 1")
     axis = normalize_axis(axis, p.ndim, "categorical_crossentropy")
-    return -primitives.reduce_sum(y * _log_probabilities(p, axis, from_logits), axes=(axis,))
+    if from_logits:  # of two terms that are not negative, each a number per row
+        p = centred(p, (axis,))
+        return _log_total(p, axis) * primitives.reduce_sum(y, axes=(axis,)) - primitives.reduce_sum(y * p, axes=(axis,))
+    total = primitives.reduce_sum(p, axes=(axis,))
+    kept = operators.reshape(total, tuple(1 if a == axis else n for a, n in enumerate(p.shape)))
+    return -primitives.reduce_sum(y * primitives.log(clipped(p / kept)), axes=(axis,))
 
 
 @op
@@ -82,7 +84,7 @@ def sparse_categorical_crossentropy(target: Any, output: Any, from_logits: bool 
 
     if from_logits:
         p = centred(p, (axis,))
-        loss = primitives.log(primitives.reduce_sum(primitives.exp(p), axes=(axis,))) - named(p)
+        loss = _log_total(p, axis) - named(p)
     else:
         loss = -primitives.log(clipped(named(p) / primitives.reduce_sum(p, axes=(axis,))))
     names_one = primitives.bit_and(operators.less_equal(0, labels), operators.less(labels, p.shape[axis]))
