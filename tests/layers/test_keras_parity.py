@@ -18,7 +18,7 @@ keras = pytest.importorskip("keras")
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # Keras's own variables
 
-ELSEWHERE = "highlevel.layers.preprocessing"  # compared in the tests of that folder: random ones, and those Keras needs TensorFlow for
+ELSEWHERE = "highlevel.layers.preprocessing"  # compared in that folder's tests: random, or TensorFlow only in Keras
 COMMON = [
     name
     for name in TABLE
