@@ -15,6 +15,7 @@ import pytest
 from highlevel import ops
 from highlevel.backends.native.cache import Object
 from highlevel.backends.native.codegen import indexing as ix
+from highlevel.backends.native.codegen.loops import streams
 from highlevel.backends.native.codegen.targets import Target, aarch64, compile_ir, host
 from highlevel.backends.native.devices.loader import link
 from highlevel.backends.native.lower.loops import loop_task
@@ -206,6 +207,7 @@ KERNELS: dict[str, LoopKernel] = {
     "layer norm, parameters": layer_norm_parameters(700, 96),
     "gradient": relu_gradient(2048, 70),
     "gradient, a prime number of images": relu_gradient(1009, 40),
+    "gradient of 64 channels": relu_gradient(2048, 64),
     "gradient, small": relu_gradient(40, 33),
     "gradient, few": relu_gradient(7, 33),
     "gradient along rows": relu_gradient(1500, 40, along=True),
@@ -296,6 +298,46 @@ def test_without_avx512(name: str, rng: np.random.Generator) -> None:
 def test_code_for_aarch64_is_accepted(name: str) -> None:
     for call in task_of(KERNELS[name], aarch64()).phases:
         assert compile_ir(call.unit.job().text, aarch64(), call.unit.level)
+
+
+def aligned(array: np.ndarray, offset: int = 0) -> np.ndarray:
+    """A copy that begins `offset` bytes behind a cache line's beginning."""
+    memory = np.empty(array.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+STREAMED = ["adam", "gradient", "gradient along rows", "gradient, then squares, small", "gradient of 64 channels"]
+
+
+@pytest.mark.parametrize("target", [host(), host(without=("avx512f",))], ids=["host", "without AVX-512"])
+@pytest.mark.parametrize("name", STREAMED)
+def test_large_results_are_written_past_the_caches(
+    name: str, target: Target, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers wherever buffers begin, and where they are the same."""
+    kernel = KERNELS[name]
+    plain = task_of(kernel, target)
+    monkeypatch.setattr(streams, "LEAST_BYTES", 0)
+    task = task_of(kernel, target)
+    regular = name in ("adam", "gradient of 64 channels")
+    assert any("nontemporal" in call.unit.text for call in task.phases) == (regular and target.arch == "x86_64")
+    assert not any("nontemporal" in call.unit.text for call in plain.phases)
+    arrays = {name: aligned(array) for name, array in arrays_for(kernel, rng).items()}
+    run(plain, arrays)
+    for offset in (0, 4):
+        for parts in (1, 3):
+            found = {name: aligned(array, offset) for name, array in arrays.items()}
+            for out in kernel.outputs:
+                found[out.buffer.name][...] = 77
+            if parts == 3 and task.in_place:
+                written, read = task.in_place[0]
+                found[written] = found[read].reshape(found[written].shape)
+            run(task, found, parts)
+            for out in kernel.outputs:
+                np.testing.assert_array_equal(found[out.buffer.name], arrays[out.buffer.name])
 
 
 # What tasks say ------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from ...schedule.split import early_outputs, identity, levels_of, style_of
 from .. import indexing as ix
 from ..scalar import LlvmScalars, Scalar, memory_type
 from .nest import Axis, Nest
+from .streams import fits, streamed_outputs
 from .terms import I64, Terms, i64
 
 LINE = 512  # rows in a line of totals
@@ -75,6 +76,15 @@ def emit_kernel(
     emitter.reserve()
     builder.cbranch(builder.icmp_signed("<", begin, end), work, done)
     builder.position_at_end(work)
+    streamed = streamed_outputs(kernel, target)
+    if streamed:
+        past, through = (function.append_basic_block(label) for label in ("past", "through"))
+        builder.cbranch(fits(builder, kernel, streamed, buffers, begin, dtypes), past, through)
+        builder.position_at_end(past)
+        emitter.streaming(streamed).emit()
+        builder.fence("seq_cst")
+        builder.branch(done)
+        builder.position_at_end(through)
     emitter.emit()
     builder.branch(done)
     builder.position_at_end(done)
@@ -164,6 +174,14 @@ class KernelEmitter:
                 memory.align = 64
                 memory.type = ir.PointerType()  # llvmlite would have it typed
                 self.slots[stage.name] = memory
+
+    def streaming(self, outputs: Sequence[Output]) -> KernelEmitter:
+        """The same with outputs that are written past the caches, in the same memory on the stack."""
+        bounds = self.rows[0][1:]
+        other = KernelEmitter(self.builder, self.kernel, self.terms.pointers, self.dtypes, self.target, bounds)
+        other.slots = self.slots
+        other.terms.streamed = frozenset(output.buffer.name for output in outputs)
+        return other
 
     @property
     def _line(self) -> int:

@@ -57,6 +57,7 @@ class Terms:
     pointers, dtypes: of buffers, by name
     rows:   the axes that totals depend on
     totals: what gives the value of a total that has been computed
+    streamed: buffers that are written past the caches
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Terms:
         self.lanes = 1
         self.mask: Any = None
         self.totals: dict[str, Callable[[], Scalar]] = {}
+        self.streamed: frozenset[str] = frozenset()
         self._scopes: list[dict[Any, Any]] = [{}]
         self._languages: dict[int, LlvmScalars] = {}
         self._numbers: dict[int, int] = {}
@@ -276,12 +278,19 @@ class Terms:
             k.store(self.address(buffer, self.index(place)), x)
         elif coefficient(place, self.lane) == 1:
             k.store(self.address(buffer, self.index(place)), x, self.mask)
+            if buffer in self.streamed and self.mask is None:
+                self._stream(self.builder.block.instructions[-1], self.lanes * x.dtype.size_bytes)
         else:
             value = k._to_memory(x)
             name = f"llvm.masked.scatter.{mangled(value.type)}.v{self.lanes}p0"
             mask = constant(ir.VectorType(BIT, self.lanes), 1) if self.mask is None else self.mask
             addresses = self._addresses(buffer, place, x.dtype)
             k.code.call(name, ir.VoidType(), value, addresses, I32(x.dtype.size_bytes), mask)
+
+    def _stream(self, store: Any, size_bytes: int) -> None:
+        """Has whole registers written past the caches."""
+        store.align = min(size_bytes, 64)
+        store.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
 
     def address(self, buffer: str, index: Any) -> Any:
         """Of an element."""
