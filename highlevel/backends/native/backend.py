@@ -19,6 +19,7 @@ from .devices.cpu import CpuDevice, default_cpu
 from .executable import Arena, Executable, plan_graph
 from .passes import PassReport, run_passes
 from .program import Program
+from .recompute import fit_program
 
 if TYPE_CHECKING:
     from .profile import Profile
@@ -49,7 +50,8 @@ class NativeBackend:
 
     def compile(self, graph: Graph, options: Mapping[str, Any]) -> Executable:
         """The program of a graph. Options: "memory_limit", in bytes, of which `MemoryMap.total_bytes` takes no more."""
-        return Executable(self._passed(graph, options), self.device, self.arena, self, self.device.threads)
+        after = self._passed(graph, options)
+        return Executable(after, self._plan(after, options), self.device, self.arena, self)
 
     def _passed(self, graph: Graph, options: Mapping[str, Any], log: list[PassReport] | None = None) -> Graph:
         """The graph as it is compiled."""
@@ -57,24 +59,22 @@ class NativeBackend:
             raise BackendError(
                 "the backend 'native' has no such option", got=", ".join(unknown), expected=MEMORY_LIMIT
             )
-        after = run_passes(graph, log=log)
+        return run_passes(graph, log=log)
+
+    def _plan(self, graph: Graph, options: Mapping[str, Any]) -> Program:
+        """The program of a graph that has been through the passes, so that it fits into the memory that it may have."""
+        program = plan_graph(graph, self.device.target, self.device.threads)
         limit = options.get(MEMORY_LIMIT)
-        return after if limit is None else self._within(after, limit)
-
-    def _within(self, graph: Graph, limit_bytes: int) -> Graph:
-        """The graph, if its program fits into so much memory."""
-
-        def size_of_plan(graph: Graph) -> int:
-            return self._map(graph, self._plan(graph)).total_bytes
-
-        needed = size_of_plan(graph)
-        if needed > limit_bytes:
+        if limit is None:
+            return program
+        memory = self._map(graph, program)
+        others = memory.total_bytes - memory.arena_bytes
+        program = fit_program(program, limit - others, self.device.threads)
+        needed = self._map(graph, program).total_bytes
+        if needed > limit:
             summary = "the program does not fit into the memory that it may have"
-            raise MemoryLimitError.of(summary, needed_bytes=needed, limit_bytes=limit_bytes)
-        return graph
-
-    def _plan(self, graph: Graph) -> Program:
-        return plan_graph(graph, self.device.target, self.device.threads)
+            raise MemoryLimitError.of(summary, needed_bytes=needed, limit_bytes=limit)
+        return program
 
     def _map(self, graph: Graph, program: Program) -> MemoryMap:
         from .report import memory_of
@@ -85,7 +85,7 @@ class NativeBackend:
     def memory_map(self, graph: Graph, options: Mapping[str, Any]) -> MemoryMap:
         """The memory that a program would need; nothing is compiled."""
         graph = self._passed(graph, options)
-        return self._map(graph, self._plan(graph))
+        return self._map(graph, self._plan(graph, options))
 
     def explain(self, graph: Graph, options: Mapping[str, Any]) -> Explanation:
         """What a program consists of; it is compiled, and not run."""
@@ -95,7 +95,7 @@ class NativeBackend:
 
         log: list[PassReport] = []
         after = self._passed(graph, options, log)
-        program = self._plan(after)
+        program = self._plan(after, options)
         units, counts = units_of(program), self.device.cache.counts
         before = counts.memory, counts.disk, counts.compiled
         start = time.perf_counter()

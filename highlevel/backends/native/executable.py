@@ -102,9 +102,8 @@ class Loaded:
 class Executable:
     """A program that is ready to run."""
 
-    def __init__(self, graph: Graph, device: Device, arena: Arena, backend: Any, nthreads: int) -> None:
-        self.graph, self.device, self.arena, self.backend = graph, device, arena, backend
-        self.program = plan_graph(graph, device.target, nthreads)
+    def __init__(self, graph: Graph, program: Program, device: Device, arena: Arena, backend: Any) -> None:
+        self.graph, self.program, self.device, self.arena, self.backend = graph, program, device, arena, backend
         self.code = device.load(device.compile(units_of(self.program)))
         self.main = Loaded(self.program, self.code, device)
         self.table, self.frame = self.main.table, self.main.frame

@@ -84,8 +84,8 @@ class _Planner:
         sources = {buffer.name: origins[key[0]] for key, buffer in self.fusion.buffers.items()}
         leaves_only = tuple(leaf for _, leaf in leaves)
         setup, kept, steps = self._apart(steps, results)
-        before = self._memory(setup, {*self.inputs, *kept})
-        memory = self._memory(steps, {*self.inputs, *results, *kept})
+        before = plan_arena(setup, self.buffers, {*self.inputs, *kept}, self.nthreads)
+        memory = plan_arena(steps, self.buffers, {*self.inputs, *results, *kept}, self.nthreads)
         whole = Program(self.inputs, leaves_only, results, donated, self.buffers, tuple(steps), memory, sources)
         if not setup:
             return whole
@@ -366,29 +366,33 @@ class _Planner:
         sizes = {name: 0 if name in external else size_bytes(buffer) for name, buffer in self.buffers.items()}
         return [steps[i] for i in plan_order(tasks, sizes)]
 
-    def _memory(self, steps: Sequence[Step], external: set[str]) -> MemoryPlan:
-        starts: dict[str, int] = {}
-        ends: dict[str, int] = {}
-        inside: dict[str, str] = {}
-        values = []
-        for i, step in enumerate(steps):
-            for name in step.writes:
-                starts[name] = ends[name] = i
-            for name in step.reads:
-                ends[name] = i
-        for i, step in enumerate(steps):
-            taken: set[str] = set()
-            for written, read in step.in_place:
-                host = read in starts and read not in external and ends[read] == i and read not in taken
-                if host and written not in inside and written not in external:
-                    inside[written] = read
-                    taken.add(read)
-            if work := step.workspace_bytes(self.nthreads):
-                values.append(Value(f"work{i}", work, i, i))
-        for name, start in starts.items():
-            if name not in external:
-                values.append(Value(name, size_bytes(self.buffers[name]), start, ends[name], inside.get(name)))
-        return plan_memory(values)
+
+def plan_arena(
+    steps: Sequence[Step], buffers: Mapping[str, Buffer], external: Collection[str], nthreads: int
+) -> MemoryPlan:
+    """Places for all buffers that steps write, but for external ones, and for workspaces."""
+    starts: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    inside: dict[str, str] = {}
+    values = []
+    for i, step in enumerate(steps):
+        for name in step.writes:
+            starts[name] = ends[name] = i
+        for name in step.reads:
+            ends[name] = i
+    for i, step in enumerate(steps):
+        taken: set[str] = set()
+        for written, read in step.in_place:
+            host = read in starts and read not in external and ends[read] == i and read not in taken
+            if host and written not in inside and written not in external:
+                inside[written] = read
+                taken.add(read)
+        if work := step.workspace_bytes(nthreads):
+            values.append(Value(f"work{i}", work, i, i))
+    for name, start in starts.items():
+        if name not in external:
+            values.append(Value(name, size_bytes(buffers[name]), start, ends[name], inside.get(name)))
+    return plan_memory(values)
 
 
 def _with_product(term: Term, value: Term) -> Term:

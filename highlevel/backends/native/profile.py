@@ -26,7 +26,6 @@ from highlevel.ir.trace import trace_graph
 
 from .devices.sequencer import TIMES
 from .executable import Executable
-from .passes import run_passes
 from .report import Kernel, Machine, count_text, format_table, kernels_of, short_source
 
 SIDE = 1024  # of the square matrices whose product is timed
@@ -213,7 +212,8 @@ def counter_rate(backend: Any) -> float:
 def _executable(backend: Any, function: Callable[..., Any], *specs: Spec) -> Executable:
     """A function of symbols, compiled."""
     graph, _ = trace_graph(lambda *symbols: [r for r in [function(*symbols)] if r is not None], specs)
-    return Executable(run_passes(graph), backend.device, backend.arena, backend, backend.device.threads)
+    executable: Executable = backend.compile(graph, {})
+    return executable
 
 
 def _events(

@@ -10,7 +10,7 @@ lower than that of the order in which the tasks came.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from highlevel.errors import BackendError
@@ -45,6 +45,44 @@ def plan_order(tasks: Sequence[Task], sizes: Mapping[str, int], kept: frozenset[
         return original
     greedy = _Greedy(tasks, sizes, kept, max(least // STEPS_OF_PEAK, 1)).order()
     return greedy if peak(tasks, greedy, sizes, kept) < least else original
+
+
+def freeing_order(tasks: Sequence[Task], sizes: Mapping[str, int], kept: Collection[str] = ()) -> list[int]:
+    """The order of the tasks as they are, but that what frees at least as much as it takes runs as soon as it can.
+
+    So variables are updated as soon as their gradients are there. It does not help where a program's peak is, but frees
+    what is alive elsewhere; `kept` as in `plan_order`.
+    """
+    writers = {name: i for i, task in enumerate(tasks) for name in task.writes}
+    reads = [{name for name in task.reads if name in writers} for task in tasks]
+    needs = [{writers[name] for name in reads[i]} | {*task.after} for i, task in enumerate(tasks)]
+    followers: list[list[int]] = [[] for _ in tasks]
+    left: dict[str, int] = {}
+    for i, found in enumerate(needs):
+        found.discard(i)
+        for other in found:
+            followers[other].append(i)
+        for name in reads[i]:
+            left[name] = left.get(name, 0) + 1
+    order: list[int] = []
+    done: set[int] = set()
+    for first in range(len(tasks)):
+        stack = [first]
+        while stack:
+            i = stack.pop()
+            if i in done or not done.issuperset(needs[i]):
+                continue
+            if i != first:
+                freed = sum([sizes[name] for name in reads[i] if left[name] == 1 and name not in kept])
+                if freed < sum([sizes[name] for name in tasks[i].writes if name not in kept]) or not freed:
+                    continue
+            done.add(i)
+            order.append(i)
+            for name in reads[i]:
+                left[name] -= 1
+            around = {other for name in reads[i] for other in followers[writers[name]]} | {*followers[i]}
+            stack += sorted(around - done, reverse=True)
+    return order
 
 
 def lifetimes(
