@@ -289,6 +289,38 @@ def test_tasks_do_what_kernels_mean_for_any_number_of_threads(name: str, rng: np
     check(KERNELS[name], rng)
 
 
+MOVEMENTS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
+    "transposed": (lambda x: ops.transpose(x), [(37, 70)]),
+    "transposed, whole squares": (lambda x: ops.transpose(x), [(64, 128)]),
+    "channels last": (lambda x: ops.transpose(x, (0, 2, 3, 1)), [(2, 40, 9, 10)]),
+    "channels first": (lambda x: ops.transpose(x, (0, 3, 1, 2)), [(2, 9, 11, 33)]),
+    "turned and added": (lambda x, y: ops.transpose(x) + y + ops.transpose(x), [(40, 50), (50, 40)]),
+    "turned in two ways": (
+        lambda x, y: ops.transpose(x, (2, 1, 0)) + ops.transpose(y, (0, 2, 1)), [(17, 18, 19), (19, 17, 18)]
+    ),
+    "large, few images": (lambda x, y: ops.transpose(x, (0, 2, 1)) + y, [(3, 64, 640), (3, 640, 64)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MOVEMENTS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int8"])
+def test_movements(name: str, dtype: str, rng: np.random.Generator) -> None:
+    function, shapes = MOVEMENTS[name]
+    graph, _ = trace_graph(
+        lambda *symbols: tree.leaves(function(*symbols)), [Spec(shape, as_dtype(dtype)) for shape in shapes]
+    )
+    (kernel,) = plan_fusion(graph).kernels
+    arrays = {f"in{i}": rng.integers(-9, 9, shape).astype(as_dtype(dtype).numpy) for i, shape in enumerate(shapes)}
+    task = loop_task(kernel, dict.fromkeys(kernel.reads, as_dtype(dtype)), host())
+    for parts in (1, 3):
+        (out,) = kernel.outputs
+        found = {**arrays, out.buffer.name: np.zeros(out.buffer.shape, out.buffer.dtype.numpy)}
+        expected = {name: array.copy() for name, array in found.items()}
+        evaluate(kernel, expected)
+        run(task, found, parts)
+        np.testing.assert_array_equal(found[out.buffer.name], expected[out.buffer.name])
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_without_avx512(name: str, rng: np.random.Generator) -> None:
     check(KERNELS[name], rng, host(without=("avx512f",)))

@@ -127,17 +127,19 @@ def arranged(kernel: LoopKernel) -> LoopKernel:
 
 def with_units(kernel: LoopKernel) -> LoopKernel:
     """The kernel with enough rows along its first axis for several threads: short outer axes become one."""
-    lanes = style_of(kernel) != "along"
+    in_lanes = style_of(kernel) != "along"
+    if _count((*kernel.rows, *kernel.columns)) < SMALL:
+        return kernel
     while len(kernel.rows) >= 2 and kernel.rows[0][1] < FEW_ROWS:
         (name, size), (other, width), *rest = kernel.rows
-        if _count(kernel.rows) * _count(kernel.columns) < SMALL:
-            break
-        if not rest and lanes:  # the axis in lanes: cut into pieces first
-            piece = divisor_near(width, max(width * size // (4 * FEW_ROWS), 512))
-            if piece is None or piece < 256 or piece == width:
-                break
+        last = in_lanes and not rest  # work along lanes is cut into large pieces or not at all
+        least = 256 if last else 16
+        piece = divisor_near(width, max(width * size // (4 * FEW_ROWS), 2 * least)) or width
+        if least <= piece < width:
             kernel = cut(kernel, other, piece)
-            continue
+            (other, width), *rest = kernel.rows[1:]
+        elif last:
+            break
         joint = ix.var(name, size * width)
         values = {name: ix.floor_div(joint, width), other: ix.remainder(joint, width)}
         kernel = replace(substitute(kernel, values), rows=((name, size * width), *rest))

@@ -32,22 +32,19 @@ from llvmlite import ir
 from highlevel.ir import DType
 
 from ...schedule.collapse import substitute
-from ...schedule.kernel import Apply, Choose, Load, LoopKernel, Number, Output, Stage, Term, walk
+from ...schedule.kernel import LoopKernel, Output, Stage
 from ...schedule.split import early_outputs, identity, levels_of, style_of
 from .. import indexing as ix
 from ..scalar import LlvmScalars, Scalar, memory_type
+from .cost import cost_of, is_short, lanes_for, terms_of
+from .kept import KeptTerms
 from .nest import Axis, Nest
 from .streams import fits, streamed_outputs
 from .terms import I64, Terms, i64
+from .tiles import Tiles
 
 LINE = 512  # rows in a line of totals
 JAM = 8  # columns that are added to a line at once
-SLOW = {"threefry": 90, "div": 4, "sqrt": 4, "rsqrt": 8, "pow": 60, "mod": 60, "floor_div": 40}
-CHEAP = {
-    "neg", "abs", "sign", "floor", "ceil", "round", "isfinite", "invert", "add", "sub", "mul", "maximum", "minimum",
-    "equal", "not_equal", "less", "less_equal", "bit_and", "bit_or", "bit_xor", "shift_left", "shift_right", "select",
-    "cast", "bitcast",
-}  # fmt: skip
 
 
 def emit_kernel(
@@ -92,43 +89,6 @@ def emit_kernel(
     return function
 
 
-def cost_of(terms: Sequence[Term]) -> int:
-    """About how many instructions an element costs."""
-    nodes = {id(node): node for term in terms for node in walk(term)}.values()
-    count = 0
-    for node in nodes:
-        if isinstance(node, Apply):
-            name = node.primitive.name
-            count += 1 if name in CHEAP else SLOW.get(name, 24)
-        elif isinstance(node, (Load, Choose)):
-            count += 1
-    return count
-
-
-def lanes_for(kernel: LoopKernel, dtypes: Mapping[str, DType], target: Any, extent: int | None) -> int:
-    """How many elements to work on at once: as many as a few registers hold, less where an element costs much."""
-    terms = [*(stage.term for stage in kernel.stages), *(output.term for output in kernel.outputs)]
-    widths = [_register_bytes(dtypes[name]) for name in (*kernel.reads, *kernel.writes)]
-    widths += [_register_bytes(node.dtype) for term in terms for node in walk(term) if not isinstance(node, Number)]
-    base: int = max(target.vector_bytes // max(widths, default=4), 2)
-    cost = cost_of(terms)
-    lanes = base * (1 if style_of(kernel) != "along" or cost > 16 else 4 if cost <= 8 else 2)
-    if extent is None:
-        return lanes
-    while lanes > base and extent % lanes and extent < 8 * lanes:
-        lanes //= 2
-    while lanes > 2 and lanes // 2 >= extent:
-        lanes //= 2
-    if not target.masking:
-        while lanes > max(extent, 1):
-            lanes //= 2
-    return lanes
-
-
-def _register_bytes(dtype: DType) -> int:
-    return 4 if dtype.is_float and dtype.size_bytes == 2 else dtype.size_bytes
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """Totals of neighbouring rows, in memory: of rows `start` and on."""
@@ -156,7 +116,7 @@ class KernelEmitter:
         self.target = target
         self.style = style_of(kernel)
         self.terms = Terms(builder, pointers, self.dtypes, frozenset(name for name, _ in kernel.rows), target)
-        self.nest = Nest(builder, self.terms, target.masking)
+        self.nest = Nest(builder, self.terms, target.masking, is_short(kernel))
         rows = kernel.rows or (("", 1),)
         self.rows: list[Axis] = [(rows[0][0], *bounds), *((name, 0, size) for name, size in rows[1:])]
         self.columns: list[Axis] = [(name, 0, size) for name, size in kernel.columns]
@@ -164,9 +124,16 @@ class KernelEmitter:
         self.each = [output for output in kernel.outputs if output.per_element and output not in self.early]
         self.once = [output for output in kernel.outputs if not output.per_element]
         self.slots: dict[str, Any] = {}
+        self.tiles: Tiles | None = None
+        self.kept = KeptTerms("")
 
     def reserve(self) -> None:
         """Memory that the function needs on its stack; it belongs into the first block."""
+        self.tiles = Tiles.reserve(self.builder, self.kernel, self.dtypes, self.target)
+        if self.style == "along":
+            walks = [[*(stage.term for stage in level), *(o.term for o in more)] for level, more in self._levels()]
+            walks.append([output.term for output in self.each])
+            self.kept = KeptTerms.reserve(self.builder, self.terms, self.kernel, walks)
         if self.style == "down":
             for stage in self.kernel.stages:
                 kind = ir.ArrayType(memory_type(stage.dtype), self._line)
@@ -179,7 +146,7 @@ class KernelEmitter:
         """The same with outputs that are written past the caches, in the same memory on the stack."""
         bounds = self.rows[0][1:]
         other = KernelEmitter(self.builder, self.kernel, self.terms.pointers, self.dtypes, self.target, bounds)
-        other.slots = self.slots
+        other.slots, other.tiles, other.kept = self.slots, self.tiles, self.kept
         other.terms.streamed = frozenset(output.buffer.name for output in outputs)
         return other
 
@@ -198,6 +165,9 @@ class KernelEmitter:
     # Map -------------------------------------------------------------------------------------------------------------
     def _map(self) -> None:
         """Outputs alone. Those per row come first: nothing per element is theirs to read."""
+        if self.tiles:
+            self.tiles.emit(self.nest, self.rows, lambda: self._store(self.kernel.outputs))
+            return
         outputs = [(self.once, self.rows)] if self.once else []
         if self.each:
             outputs.append((self.each, [*self.rows, *self.columns]))
@@ -213,9 +183,13 @@ class KernelEmitter:
         roots, places = [output.term for output in outputs], [output.place for output in outputs]
         *outer, last = axes
 
+        def body(_: list[Any]) -> list[Any]:
+            self.kept.recall(self.terms, roots, len(self._levels()))
+            return self._store(outputs)
+
         def inner(_: list[Any]) -> list[Any]:
             self.terms.prepare(roots, places, lanes)
-            self.nest.along(last, lanes, lambda _: self._store(outputs))
+            self.nest.along(last, lanes, body)
             return []
 
         self.nest.over(outer, [], inner, roots, places, lanes)
@@ -233,12 +207,12 @@ class KernelEmitter:
     # Totals along columns, in lanes ----------------------------------------------------------------------------------
     def _along(self) -> None:
         lanes = self._lanes(self.kernel.columns[-1], False)
-        roots = [stage.term for stage in self.kernel.stages] + [output.term for output in self.kernel.outputs]
+        roots = terms_of(self.kernel)
         places = [output.place for output in self.kernel.outputs]
 
         def row(_: list[Any]) -> list[Any]:
-            for level, outputs in self._levels():
-                self._totals_along(level, outputs, lanes)
+            for i, (level, outputs) in enumerate(self._levels()):
+                self._totals_along(i, level, outputs)
             values = [self.terms.value(output.term) for output in self.once]
             self._store_over(self.columns, self.each, lanes)
             for output, value in zip(self.once, values, strict=True):
@@ -247,8 +221,9 @@ class KernelEmitter:
 
         self.nest.over(self.rows, [], row, roots, places, lanes)
 
-    def _totals_along(self, level: Sequence[Stage], outputs: Sequence[Output], lanes: int) -> None:
+    def _totals_along(self, number: int, level: Sequence[Stage], outputs: Sequence[Output]) -> None:
         """The totals of a level, in one walk over the columns."""
+        lanes = lanes_for(self.kernel, self.dtypes, self.target, self.kernel.columns[-1][1], level)
         nest, terms = self.nest, self.terms
         *outer, last = self.columns
         roots = [*(stage.term for stage in level), *(output.term for output in outputs)]
@@ -258,7 +233,9 @@ class KernelEmitter:
         split = len(wide)
 
         def body(values: list[Any]) -> list[Any]:
+            self.kept.recall(terms, roots, number)
             totals = [self._added(stage, value) for stage, value in zip(level, values, strict=True)]
+            self.kept.store(terms, number)
             self._store(outputs)
             return totals
 
@@ -396,7 +373,7 @@ class KernelEmitter:
         *outer, (column, _, size) = self.columns
         roots = [*(stage.term for stage in level), *(output.term for output in outputs)]
         places = [output.place for output in outputs]
-        jam = max(1, min(JAM, 64 // max(cost_of(roots), 1)))
+        jam = 1 if self.nest.short else max(1, min(JAM, 64 // max(cost_of(roots), 1)))
         jam = max((n for n in range(jam, 0, -1) if size % n == 0 and 2 * n > jam), default=jam)
 
         def several(count: int, base: Any) -> None:

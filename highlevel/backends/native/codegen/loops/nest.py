@@ -18,12 +18,17 @@ Axis = tuple[str, Any, Any]  # name, start and stop: numbers or registers
 
 
 class Nest:
-    """Emits loops around what `Terms` emits."""
+    """Emits loops around what `Terms` emits.
 
-    def __init__(self, builder: Any, terms: Terms, masking: bool) -> None:
+    masking: whether the target loads and stores part of a register
+    short:   code should be short rather than fast: every step along lanes is masked, which saves a second body
+    """
+
+    def __init__(self, builder: Any, terms: Terms, masking: bool, short: bool) -> None:
         self.builder = builder
         self.terms = terms
         self.masking = masking
+        self.short = short
 
     def count(
         self, start: Any, stop: Any, carried: Values, body: Callable[[Any, Values], Values], step: int = 1
@@ -109,12 +114,15 @@ class Nest:
         if lanes == 1:
             return carried, self.count(start, stop, single, step(1, None))
         middle = self._whole_steps(start, stop, lanes)
+        known = isinstance(middle, int)
+        if self.short and self.masking and not (known and (middle == stop or middle - start <= lanes)):
+            return self.count(start, stop, carried, step(lanes, lambda i: self.mask(i, stop, lanes)), lanes), single
         carried = self.count(start, middle, carried, step(lanes, None), lanes)
         # (LLVM 22 stores too many bytes where a constant mask leaves one lane of a number that is cut off.)
-        one_left = isinstance(middle, int) and middle + 1 == stop
+        one_left = known and middle + 1 == stop
         if not self.masking or one_left:
             return carried, self.count(middle, stop, single, step(1, None))
-        return self.count(middle, stop, carried, step(lanes, lambda i: self._mask(i, stop, lanes)), lanes), single
+        return self.count(middle, stop, carried, step(lanes, lambda i: self.mask(i, stop, lanes)), lanes), single
 
     def _whole_steps(self, start: Any, stop: Any, lanes: int) -> Any:
         if isinstance(start, int) and isinstance(stop, int):
@@ -122,7 +130,7 @@ class Nest:
         start, stop = (i64(x) if isinstance(x, int) else x for x in (start, stop))
         return self.builder.sub(stop, self.builder.urem(self.builder.sub(stop, start), i64(lanes)))
 
-    def _mask(self, i: Any, stop: Any, lanes: int) -> Any:
+    def mask(self, i: Any, stop: Any, lanes: int) -> Any:
         """The lanes that are left."""
         if isinstance(i, ir.Constant) and isinstance(stop, int):
             return ir.Constant(ir.VectorType(BIT, lanes), [int(i.constant + lane < stop) for lane in range(lanes)])

@@ -168,6 +168,14 @@ class Terms:
         """The term, in all lanes."""
         return self._spread(self.number(term), ())
 
+    def axes(self, number: int) -> frozenset[str]:
+        """The axes that a term depends on, given its number."""
+        return self._nodes[number].variables
+
+    def give(self, term: Term, value: Scalar) -> None:
+        """In this scope, the term has that value."""
+        self._scopes[-1]["value", self.number(term), ()] = value
+
     def _guard(self, number: int, guard: Guard) -> Guard:
         return guard if self._nodes[number].loads else ()
 
