@@ -199,8 +199,10 @@ class Trainer:
         class_weight:     weight of the samples of each class
         seed:      of the shuffling; by default drawn from the global seed (`hl.set_random_seed`)
         memory_limit: the most that a step may take – bytes, or text such as "2GB" – with weights, optimizer and batch.
-                   Where that is too little, an error says so before anything runs, and names the largest batch size
-                   that fits. It is a matter of the machine, not of the model: so it is said here, not in `compile`
+                   To stay below it, a step computes values again rather than keep them, no more of them than it takes;
+                   results stay the same to the bit. Where that is too little, an error says so before anything runs,
+                   and names the largest batch size that fits. It is a matter of the machine, not of the model: so it
+                   is said here, not in `compile`
 
         Returns a `History`: `history.history["loss"]` and so on hold one number per epoch.
         """

@@ -120,6 +120,15 @@ def test_a_limit_that_is_kept_changes_nothing() -> None:
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+def test_less_memory_than_a_step_would_take_changes_nothing() -> None:
+    free, losses = trained(None)
+    plan = free.memory_plan(256)
+    kept, others = trained(plan.total_bytes - int(0.4 * plan.activation_bytes))
+    assert losses == others
+    for a, b in zip(free.variables, kept.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
 def test_too_little_memory_names_a_batch_that_fits() -> None:
     model = made(depth=12)
     limit = model.memory_plan(8).total_bytes

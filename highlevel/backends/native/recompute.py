@@ -65,11 +65,23 @@ def _in_freeing_order(program: Program, external: set[str], nthreads: int) -> Pr
 
 
 def _job(program: Program, step: Step, nthreads: int) -> Job:
-    cost = None
-    if isinstance(step, Task) and step.callback is None:
-        traffic = sum(size_bytes(program.buffers[name]) for name in (*step.reads, *step.writes))
-        cost = traffic + step.flops / FLOPS_PER_BYTE
-    return Job(step.reads, step.writes, step.in_place, step.workspace_bytes(nthreads), cost)
+    return Job(step.reads, step.writes, step.in_place, step.workspace_bytes(nthreads), _cost(program, step))
+
+
+def _cost(program: Program, step: Step) -> float | None:
+    """What a step costs, in bytes read and written; None for what is not run again: it calls back, or goes on for a
+    time that nobody knows."""
+    match step:
+        case Task():
+            if step.callback is not None:
+                return None
+            traffic = sum(size_bytes(program.buffers[name]) for name in (*step.reads, *step.writes))
+            return traffic + step.flops / FLOPS_PER_BYTE
+        case Loop():
+            costs = [_cost(step.body, inner) for inner in step.body.steps]
+            known = [cost for cost in costs if cost is not None]
+            return step.length * sum(known) if len(known) == len(costs) else None
+    return None
 
 
 def _overwritten(program: Program) -> dict[str, int]:
