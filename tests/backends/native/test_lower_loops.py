@@ -303,15 +303,16 @@ MOVEMENTS: dict[str, tuple[Callable[..., Any], list[tuple[int, ...]]]] = {
 
 
 @pytest.mark.parametrize("name", MOVEMENTS)
+@pytest.mark.parametrize("without", [(), ("avx512f",)], ids=["host", "no AVX-512"])
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "int8"])
-def test_movements(name: str, dtype: str, rng: np.random.Generator) -> None:
+def test_movements(name: str, dtype: str, without: tuple[str, ...], rng: np.random.Generator) -> None:
     function, shapes = MOVEMENTS[name]
     graph, _ = trace_graph(
         lambda *symbols: tree.leaves(function(*symbols)), [Spec(shape, as_dtype(dtype)) for shape in shapes]
     )
     (kernel,) = plan_fusion(graph).kernels
     arrays = {f"in{i}": rng.integers(-9, 9, shape).astype(as_dtype(dtype).numpy) for i, shape in enumerate(shapes)}
-    task = loop_task(kernel, dict.fromkeys(kernel.reads, as_dtype(dtype)), host())
+    task = loop_task(kernel, dict.fromkeys(kernel.reads, as_dtype(dtype)), host(without))
     for parts in (1, 3):
         (out,) = kernel.outputs
         found = {**arrays, out.buffer.name: np.zeros(out.buffer.shape, out.buffer.dtype.numpy)}

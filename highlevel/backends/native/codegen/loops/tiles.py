@@ -43,7 +43,7 @@ class Tiles:
     @classmethod
     def reserve(cls, builder: Any, kernel: LoopKernel, dtypes: Mapping[str, DType], target: Any) -> Tiles | None:
         """Takes memory where the function begins; None if nothing has to be turned."""
-        if style_of(kernel) != "map" or kernel.columns or len(kernel.rows) < 2 or not target.masking:
+        if style_of(kernel) != "map" or kernel.columns or len(kernel.rows) < 2 or not _masks(kernel, dtypes, target):
             return None
         (lane, size), sizes = kernel.rows[-1], dict(kernel.rows)
         lanes = lanes_for(kernel, dtypes, target, None)
@@ -126,6 +126,12 @@ class Tiles:
     def _line(self, builder: Any, load: Load, memory: Any, number: Any) -> Any:
         place = builder.mul(number, i64(self.lanes))
         return builder.gep(memory, [place], inbounds=True, source_etype=memory_type(load.dtype))
+
+
+def _masks(kernel: LoopKernel, dtypes: Mapping[str, DType], target: Any) -> bool:
+    """Whether parts of registers can be loaded and stored in one instruction: AVX2 can, of 32 bits and more."""
+    wide = all(dtypes[name].size_bytes >= 4 for name in (*kernel.reads, *kernel.writes))
+    return bool(target.masking or (wide and target.arch == "x86_64" and target.vector_bytes >= 32))
 
 
 def _turned_loads(kernel: LoopKernel, lane: str) -> dict[str, list[Load]]:
