@@ -26,6 +26,9 @@ class Of:
     def __init__(self, name: str, **arguments: Any) -> None:
         self.name, self.arguments = name, arguments
 
+    def __repr__(self) -> str:
+        return self.name
+
 
 def made(library: Any, value: Any, **more: Any) -> Any:
     """Arguments of a row with their layers made by a library (Keras, or this one)."""
