@@ -48,15 +48,17 @@ def backward(
     for symbol, cotangent in outputs:
         if cotangent is not None and key_of(symbol) in active:
             accumulate(symbol, cotangent)
-    for node in reversed(on_path):
-        upstream = tuple(cotangents.get((node.id, i)) for i in range(len(node.specs)))
-        if any(cotangent is not None for cotangent in upstream):
-            needed = tuple(key_of(symbol) in active for symbol in node.inputs)
-            with trace.placed(node.origin):  # a layer's gradient counts as the layer's
-                found = _apply_rule(node, upstream, needed, values)
-                for symbol, wanted, cotangent in zip(node.inputs, needed, found, strict=True):
-                    if wanted and cotangent is not None:
-                        accumulate(symbol, cotangent)
+    with trace.placed() as here:
+        for node in reversed(on_path):
+            upstream = tuple([cotangents.get((node.id, i)) for i in range(len(node.specs))])
+            if all([cotangent is None for cotangent in upstream]):
+                continue
+            here.at = node.origin  # a layer's gradient counts as the layer's
+            needed = tuple([key_of(symbol) in active for symbol in node.inputs])
+            found = _apply_rule(node, upstream, needed, values)
+            for symbol, wanted, cotangent in zip(node.inputs, needed, found, strict=True):
+                if wanted and cotangent is not None:
+                    accumulate(symbol, cotangent)
     return [cotangents.get(key_of(symbol)) for symbol in wrt]
 
 

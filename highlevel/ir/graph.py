@@ -75,6 +75,8 @@ class Node:
 
     @property
     def outputs(self) -> tuple[Symbol, ...]:
+        if len(self.specs) == 1:
+            return (Symbol(self),)
         return tuple([Symbol(self, index) for index in range(len(self.specs))])
 
     def __repr__(self) -> str:

@@ -61,6 +61,8 @@ def ones_like(x: Any) -> Any:
 # Shapes --------------------------------------------------------------------------------------------------------------
 def broadcast_shapes(*shapes: tuple[int, ...], operator: str = "broadcast") -> tuple[int, ...]:
     """The common shape by NumPy's rule: sizes are equal or 1, counted from the last axis."""
+    if len(shapes) == 1 or (len(shapes) == 2 and shapes[0] == shapes[1]):
+        return tuple(shapes[0])
     rank = max(map(len, shapes), default=0)
     result = []
     for axis in range(-rank, 0):
@@ -133,6 +135,10 @@ def match(*values: Any, operator: str = "op", dtype: DType | None = None, floati
     Python scalars take the type of the arrays beside them; `floating` makes integers float32; `dtype` decides instead.
     """
     arrays = [None if isinstance(value, Scalar) else operand(value) for value in values]
+    if len(arrays) == 2 and dtype is None:
+        alike = _match_alike(values, arrays, floating)
+        if alike is not None:
+            return alike
     if dtype is None:
         dtype = common_dtype(values, arrays)
         dtype = to_float(dtype) if floating else dtype
@@ -149,6 +155,19 @@ def match(*values: Any, operator: str = "op", dtype: DType | None = None, floati
             array = broadcast_to(trace.lift(array) if symbolic else array, shape)
         matched.append(array)
     return tuple(matched)
+
+
+def _match_alike(values: Sequence[Any], arrays: Sequence[Any], floating: bool) -> tuple[Any, Any] | None:
+    """Two operands of one shape and type, or a float beside a number: most are, so this has to be quick."""
+    a, b = arrays
+    if a is not None and b is not None:
+        x, y = a.spec, b.spec
+        return (a, b) if x.shape == y.shape and x.dtype is y.dtype and (x.dtype.is_float or not floating) else None
+    spec = a.spec if a is not None else b.spec if b is not None else None
+    if spec is None or not spec.dtype.is_float:
+        return None
+    number = full(spec.shape, weak_value(values[0] if a is None else values[1], spec.dtype), spec.dtype)
+    return (number, b) if a is None else (a, number)
 
 
 def common_dtype(values: Sequence[Any], arrays: Sequence[Any]) -> DType:

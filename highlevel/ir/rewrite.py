@@ -39,11 +39,18 @@ class Replay:
                     known.setdefault((node.id, index), symbol)
 
     def _record(self, node: Node) -> tuple[Symbol, ...]:
-        inputs = tuple([self._known[key_of(symbol)] for symbol in node.inputs])
-        same = all(key_of(new) == key_of(old) for new, old in zip(inputs, node.inputs, strict=True))
-        if node.primitive is None or (same and inputs):
+        if node.primitive is None:
             return node.outputs
-        return record_many(node.primitive, inputs, node.attrs, node.origin)
+        same, alike, inputs = bool(node.inputs), True, []
+        for old in node.inputs:
+            new = self._known[old.node.id, old.index]
+            inputs.append(new)
+            if new.node is not old.node or new.index != old.index:
+                same = False
+                alike = alike and (new.spec is old.spec or new.spec == old.spec)
+        if same:
+            return node.outputs
+        return record_many(node.primitive, inputs, node.attrs, node.origin, node.specs if alike else None)
 
 
 def inline(graph: Graph, inputs: Sequence[Any]) -> list[Symbol]:

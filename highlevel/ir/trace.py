@@ -43,6 +43,7 @@ class _State(threading.local):
         self.traces: list[Trace] = []
         self.scope = ""
         self.autocast: DType | None = None
+        self.outside: tuple[Any, str, int] | None = None  # a frame of ours, and the user's file and line that it serves
 
 
 _state = _State()
@@ -100,21 +101,23 @@ def open_traces() -> list[Trace]:
 @contextmanager
 def scope(name: str) -> Iterator[None]:
     """Names the layer that is running: nodes and errors carry the path."""
-    outer = _state.scope
-    _state.scope = f"{outer}/{name}" if outer else name
+    state = _state
+    outer, outside = state.scope, state.outside
+    state.outside = _outside(sys._getframe(2))
+    state.scope = f"{outer}/{name}" if outer else name
     try:
         yield
     finally:
-        _state.scope = outer
+        state.scope, state.outside = outer, outside
 
 
 @contextmanager
-def placed(at: Origin) -> Iterator[None]:
-    """What is recorded inside comes from there, and not from the line of code that is running: gradients."""
-    level = _state.traces[-1]
-    outer, level.at = level.at, at
+def placed() -> Iterator[Trace]:
+    """What is recorded inside comes from `at` of the trace, not from the line of code that is running: gradients."""
+    level = _state.traces[-1] if _state.traces else Trace()
+    outer = level.at
     try:
-        yield
+        yield level
     finally:
         level.at = outer
 
@@ -162,16 +165,30 @@ def scope_path() -> str:
 
 def origin() -> Origin:
     """The layer that is running, and the nearest line of code that is not this library's."""
-    frame: Any = sys._getframe(1)
+    return Origin(_state.scope, *_users_line(sys._getframe(1), _state.outside))
+
+
+def _users_line(frame: Any, outside: tuple[Any, str, int] | None) -> tuple[str, int]:
+    """The user's file and line nearest to a frame; `outside` says it for a frame that may be on the way there."""
+    known = outside[0] if outside is not None else None
     while frame is not None:
+        if frame is known and outside is not None:
+            return outside[1:]
         file = frame.f_code.co_filename
         inside = _is_engine_file.get(file)
         if inside is None:
             inside = _is_engine_file[file] = file.startswith((_PACKAGE, "<frozen"))
         if not inside:
-            return Origin(_state.scope, file, frame.f_lineno)
+            return file, frame.f_lineno
         frame = frame.f_back
-    return Origin(_state.scope)
+    return "", 0
+
+
+def _outside(frame: Any) -> tuple[Any, str, int] | None:
+    """What spares looking beyond this frame, if it is one of ours: while it runs, the user's line stays where it is."""
+    if frame is None or not _is_engine_file.get(frame.f_code.co_filename):
+        return _state.outside
+    return frame, *_users_line(frame, _state.outside)
 
 
 def note_setting(owner: Any, name: str, value: Any) -> None:
@@ -217,12 +234,19 @@ def record(primitive: Primitive, operands: tuple[Operand, ...], attrs: Mapping[s
 
 
 def record_many(
-    primitive: Primitive, operands: Sequence[Operand], attrs: Mapping[str, Any], at: Origin | None = None
+    primitive: Primitive,
+    operands: Sequence[Operand],
+    attrs: Mapping[str, Any],
+    at: Origin | None = None,
+    specs: tuple[Spec, ...] | None = None,
 ) -> tuple[Symbol, ...]:
-    inputs = tuple([lift(operand) for operand in operands])
-    specs = primitive.specs(tuple([symbol.spec for symbol in inputs]), attrs)
+    """All outputs of a new node; `specs`, where they are known, spare asking the shape rule."""
     root, trace = _state.traces[0], _state.traces[-1]
-    owner = _home(trace, inputs) if trace.hoist else trace.serial
+    own = trace.serial
+    inputs = tuple([x if type(x) is Symbol and x.node.owner == own else lift(x) for x in operands])
+    if specs is None:
+        specs = primitive.specs(tuple([symbol.node.specs[symbol.index] for symbol in inputs]), attrs)
+    owner = _home(trace, inputs) if trace.hoist else own
     values = None
     if root.eager and all(symbol.node.values is not None for symbol in inputs):
         handles = [symbol.node.values[symbol.index] for symbol in inputs if symbol.node.values is not None]
@@ -237,12 +261,16 @@ def trace_graph(
 
     A program of its own: traces that are open are suspended.
     """
-    with uncollected(), suspended(), Trace(eager=eager_values is not None) as trace:
-        inputs = []
-        for position, spec in enumerate(specs):
-            values = None if eager_values is None else (eager_values[position],)
-            inputs.append(trace.leaf("input", position, spec, values))
-        outputs = tuple([lift(result) for result in function(*inputs)])
+    outside, _state.outside = _state.outside, _outside(sys._getframe(0))
+    try:
+        with uncollected(), suspended(), Trace(eager=eager_values is not None) as trace:
+            inputs = []
+            for position, spec in enumerate(specs):
+                values = None if eager_values is None else (eager_values[position],)
+                inputs.append(trace.leaf("input", position, spec, values))
+            outputs = tuple([lift(result) for result in function(*inputs)])
+    finally:
+        _state.outside = outside
     updates = tuple(
         (variable, symbol)
         for variable, symbol in trace.updates.values()

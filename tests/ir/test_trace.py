@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import inspect
 import threading
 import time
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from highlevel import ops
+from highlevel import layers, ops
 from highlevel.errors import TraceError
 from highlevel.ir import (
     Symbol,
@@ -252,6 +253,30 @@ def test_nodes_know_the_line_and_the_layer() -> None:
     assert origin.file == __file__
     assert origin.line == function.__code__.co_firstlineno + 2
     assert str(origin) == f"block/dense  {__file__}:{origin.line}"
+
+
+def test_the_users_line_is_the_nearest_one() -> None:
+    """A layer's nodes are of the line that calls the layer; those of a function that the user hands in, of that one."""
+
+    def square(x: Any) -> Any:
+        return x * x
+
+    layer = layers.Dense(2, activation=square)
+    layer.build((None, 3))
+
+    def function(x: Symbol) -> list[Symbol]:
+        y = layer(x)
+        return [y + 1.0, layer(y[:, :1] * spread)]
+
+    spread = Tensor.of(np.ones(3, "float32"))
+    graph, _ = trace_graph(function, [spec((4, 3))])
+    first = inspect.getsourcelines(function)[1]
+    lines = [(n.name, n.origin.line - first, n.origin.layer) for n in graph.nodes() if n.primitive is not None]
+    inside = inspect.getsourcelines(square)[1] + 1 - first
+    assert [line for line in lines if line[1] == inside] == [("mul", inside, "dense")] * 2
+    assert [line for line in lines if line[0] == "matmul"] == [("matmul", 1, "dense"), ("matmul", 2, "dense")]
+    assert [line for line in lines if line[0] == "slice"] == [("slice", 2, "")]
+    assert {line[1] for line in lines} == {1, 2, inside}
 
 
 def test_gradients_belong_to_the_layer_that_they_are_the_gradient_of() -> None:
