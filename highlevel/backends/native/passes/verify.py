@@ -7,6 +7,7 @@ raises with the numbers for which it does not hold (√−1 is not a number).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -103,11 +104,17 @@ def _families(graph: Graph) -> set[str]:
 
 
 def _size_of_terms(graph: Graph, values: Any) -> float:
-    """How large the terms of sums are that may cancel; 0 where nothing is summed."""
+    """How large the terms of sums are that may cancel, by chance and all together; 0 where nothing is summed."""
     factors = max((_SUMS.get(family, 0) for family in _families(graph)), default=0)
     floats = [np.abs(value.astype(np.float64)) for value in values if value.dtype.kind not in "biu"]
     largest = max((float(np.max(v, initial=0.0, where=np.isfinite(v))) for v in floats), default=0.0)
-    return float(largest**factors) if factors else 0.0
+    return float(largest**factors) * math.sqrt(_terms(graph)) if factors else 0.0
+
+
+def _terms(graph: Graph) -> int:
+    """How many terms the longest plain sum has; products of matrices and convolutions are small here."""
+    sums = [node for node in graph.nodes() if node.primitive is not None and node.primitive.family == "reduction"]
+    return max([node.inputs[0].size // max(node.specs[0].size, 1) for node in sums], default=1)
 
 
 def _wrong(rule: Rule, before: Graph, after: Graph, values: Any) -> str | None:
