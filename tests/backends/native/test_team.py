@@ -112,6 +112,12 @@ def made() -> Runtime:
     return Runtime(STORE)
 
 
+@pytest.fixture(autouse=True)
+def alone() -> None:
+    """The threads of other tests' teams, which begin again when they are needed, are not counted."""
+    close_all()
+
+
 @pytest.fixture
 def build(made: Runtime) -> Iterator[Callable[[int], Team]]:
     """Builds teams that end with the test."""
