@@ -11,10 +11,11 @@ import pytest
 import highlevel as hl
 from highlevel.backends.native.passes.algebra import ALGEBRA
 from highlevel.backends.native.passes.check import check_pass, check_shapes, count_nodes, evaluate
-from highlevel.backends.native.passes.driver import rewrite
+from highlevel.backends.native.passes.driver import Sweep, Table, rewrite
 from highlevel.backends.native.passes.loops import prune_loops
 from highlevel.backends.native.passes.movement import MOVEMENT
 from highlevel.backends.native.passes.pattern import Rule
+from highlevel.backends.native.passes.pipeline import run_passes
 from highlevel.backends.native.passes.terms import add, exp, less, mul, neg, sin, sub, tanh, transpose
 from highlevel.errors import BackendError
 from highlevel.ir import Graph, Symbol, Variable, control, scope, trace_graph
@@ -138,7 +139,36 @@ def test_linear_in_nodes() -> None:
         elapsed.append(time.process_time() - start)
     check_shapes(after)
     assert names(after).count("transpose") == 0
-    assert min(elapsed) < 0.5
+    assert min(elapsed) < 0.3
+
+
+def test_small_programs_take_little_time() -> None:
+    """Operators on numbers are programs of one to three nodes, each of which goes through the passes."""
+    graphs = [graph_of(lambda x: exp(x) * 2.0) for _ in range(100)]
+    run_passes(graph_of(lambda x: exp(x) * 2.0))
+    elapsed = []
+    for graph in graphs:
+        start = time.process_time()
+        run_passes(graph)
+        elapsed.append(time.process_time() - start)
+    assert min(elapsed) < 0.3e-3
+
+
+def test_equal_expressions_are_brought_into_normal_form_once() -> None:
+    seen: list[Any] = []
+    rules = [Rule("tanh → exp", lambda x: tanh(x), lambda x: [seen.append(x), exp(x)][1], "reassociating")]
+    after = Sweep(rules, merge=True)(graph_of(lambda x: sub(mul(tanh(x), tanh(x)), tanh(x))))
+    assert (names(after), len(seen)) == (["exp", "mul", "sub"], 1)
+    assert len({node.id for node in after.nodes()}) == 4
+
+
+def test_tables_look_only_at_rules_that_could_fit() -> None:
+    table = Table([*ALGEBRA, *MOVEMENT])
+    nodes = graph_of(lambda x: neg(neg(exp(x)))).nodes()
+    fitting = [[rule.name for rule, _ in table.fitting(node)] for node in nodes[1:]]
+    assert fitting == [[], [], ["−(−x) → x"]]
+    assert table.fits(graph_of(lambda x: neg(neg(x))))
+    assert not table.fits(graph_of(lambda x: neg(exp(neg(x)))))
 
 
 def test_a_check_finds_a_pass_that_is_wrong() -> None:

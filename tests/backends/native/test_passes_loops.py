@@ -10,9 +10,10 @@ import pytest
 
 import highlevel as hl
 from highlevel.backends.native.passes.check import check_pass, check_shapes
-from highlevel.backends.native.passes.driver import Sweep
+from highlevel.backends.native.passes.driver import Sweep, sub_graphs
 from highlevel.backends.native.passes.folding import FOLD_LIMIT_BYTES
 from highlevel.backends.native.passes.hoist import hoist_products
+from highlevel.backends.native.passes.invariants import hoist_invariants
 from highlevel.backends.native.passes.loops import prune_loops
 from highlevel.backends.native.passes.pipeline import run_passes
 from highlevel.ir import Graph, Node, Symbol, control, gradients, trace_graph
@@ -231,6 +232,52 @@ def test_state_that_is_read_is_no_mere_sum() -> None:
 
     graph = prune_loops(graph_of(function, spec((6, 3, 4)), W))
     assert hoist_products(graph) is graph
+
+
+# Invariants ----------------------------------------------------------------------------------------------------------
+def running(x: Any) -> Any:
+    """1, 2, 3, …: made of nothing, and no number."""
+    return hl.ops.cumsum(hl.ops.ones(x.shape), 1)
+
+
+def while_running(x: Symbol, h: Symbol) -> Any:
+    def body(i: Symbol, y: Symbol) -> Any:
+        return i + 1.0, y * running(y)
+
+    return control.while_loop(lambda i, y: i < hl.ops.sum(running(y)) / 8.0, body, (x[0, 0, 0], h))[1]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda xs, h: control.scan(lambda c, x: (c * running(c) + hl.ops.flip(running(c), 0), x * running(x)), h, xs),
+        lambda xs, h: control.scan(lambda c, x: (c + x, hl.ops.argsort(running(x), 1)), h, xs),
+        while_running,
+        lambda xs, h: control.cond(xs[0, 0, 0] < 0.0, lambda: h + running(h), lambda: h * hl.ops.exp(running(h))),
+        lambda xs, h: control.scan(
+            lambda c, x: (control.scan(lambda d, y: (d + y * running(d)[0], None), c, x)[0], None), h, xs
+        )[0],
+    ],
+)
+def test_what_is_the_same_in_every_step_is_an_operand(function: Any) -> None:
+    before = graph_of(function, XS, H)
+    after = hoist_invariants(before)
+    check_pass(before, after, "exact", "invariants")
+    simple = run_passes(before, check=True)
+    assert not {"cumsum", "argsort"} & {name for graph in with_bodies(simple) for name in names(graph)}
+    assert run_passes(simple) is simple
+
+
+def with_bodies(graph: Graph) -> list[Graph]:
+    return [graph, *(g for node in graph.nodes() for body in sub_graphs(node) for g in with_bodies(body))]
+
+
+def test_what_is_cheap_stays_in_the_loop() -> None:
+    def function(xs: Symbol, h: Symbol) -> Any:
+        return control.scan(lambda c, x: (c * hl.ops.cast(hl.ops.arange(4) < 2, "float32") + x, None), h, xs)[0]
+
+    graph = graph_of(function, XS, H)
+    assert hoist_invariants(graph) is graph
 
 
 # Constants and equal nodes -------------------------------------------------------------------------------------------

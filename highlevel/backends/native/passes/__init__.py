@@ -2,7 +2,8 @@
 
 Read `pipeline` first: it is the list of passes. Tables of rules: `algebra`, `stability`, `precision`, `movement`,
 `joining`, `layout`; how rules are written: `pattern`; how they are applied: `driver`; how they are proved: `verify`.
-What nodes are computed or merged: `folding`, `equality`. Passes that are no tables: `loops`, `hoist`.
+What nodes are computed or merged: `folding`, `equality`. Passes that are no tables: `loops`,
+`invariants`, `hoist`.
 """
 
 from .pattern import Rule

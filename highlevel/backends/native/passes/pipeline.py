@@ -19,6 +19,7 @@ from .check import check_pass, count_nodes
 from .driver import Sweep, Table
 from .folding import FOLD_LIMIT_BYTES
 from .hoist import hoist_products
+from .invariants import hoist_invariants
 from .layout import absorb_padding, settle_layout
 from .loops import has_loops, prune_loops
 from .movement import MOVEMENT
@@ -86,6 +87,7 @@ def _simplify(options: PassOptions) -> Sweep:
 
 LOOPS = (
     Pass("loops", prune_loops),
+    Pass("invariants", hoist_invariants),
     Pass("products", hoist_products, "reassociating"),
 )
 LAST = (
