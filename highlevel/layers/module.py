@@ -66,6 +66,8 @@ class Module(Configurable):
         seen: set[int] = {id(self)}
 
         def walk(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+            if type(value) in _PLAIN:
+                return  # most attributes are: models are walked with every trace
             if isinstance(value, (Module, Variable)) or _holds_variables(value):
                 if id(value) not in seen:
                     seen.add(id(value))
@@ -232,6 +234,9 @@ class Module(Configurable):
                 )
         for variable, array in zip(targets, arrays, strict=True):
             variable.assign(array)
+
+
+_PLAIN = frozenset({type(None), bool, int, float, str})
 
 
 def _holds_variables(value: Any) -> bool:
